@@ -1,0 +1,1 @@
+//! Benchmarks: what is claimed about `rco-core`, measured against others in one run.

@@ -1,0 +1,3 @@
+//! The `rco` command.
+
+fn main() {}

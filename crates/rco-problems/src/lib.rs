@@ -1,0 +1,1 @@
+//! Problem files (JSON, CSV), ready-made objectives and benchmark instances.

@@ -94,7 +94,12 @@ struct State {
 
 impl Augmented {
     /// Takes `steps` steps for budgets of `kinds`.
-    pub fn new(settings: &AugmentedSettings, kinds: Vec<BudgetKind>, seed: u64, steps: u64) -> Self {
+    pub fn new(
+        settings: &AugmentedSettings,
+        kinds: Vec<BudgetKind>,
+        seed: u64,
+        steps: u64,
+    ) -> Self {
         let relaxed = Relaxed::new(NAME, settings.relax, seed, steps);
         let dual = Dual {
             multipliers: vec![0.0; kinds.len()],

@@ -92,10 +92,7 @@ pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
 
 /// Reads the checkpoint of `dir`; `None` if there is none. One that does not
 /// carry `expected` as its fingerprint is refused.
-pub(crate) fn read(
-    dir: &Path,
-    expected: &Fingerprint,
-) -> Result<Option<RunState>, SearchError> {
+pub(crate) fn read(dir: &Path, expected: &Fingerprint) -> Result<Option<RunState>, SearchError> {
     let path = dir.join(CHECKPOINT_FILE);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,

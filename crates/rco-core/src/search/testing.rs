@@ -1,10 +1,10 @@
 //! Small problems and objectives for the tests of methods and driver.
 
+use crate::Assignment;
 use crate::budget::{Budget, BudgetKind};
 use crate::problem::{GroupSpec, OptionSpec, Problem};
 use crate::rng::{Purpose, Stream, stream};
 use crate::search::{Draw, Evaluation, Objective, ObjectiveError, Split};
-use crate::Assignment;
 
 /// What kind of small problem to make.
 #[derive(Debug, Clone)]

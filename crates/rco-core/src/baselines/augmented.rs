@@ -123,7 +123,7 @@ impl Dual {
             BudgetKind::Exactly => mu + weight * h,
         };
         self.steps += 1;
-        if self.steps % settings.inner == 0 {
+        if self.steps.is_multiple_of(settings.inner) {
             // Violation of the optimality conditions: an `at most` budget with slack
             // and a multiplier of 0 is satisfied.
             let mut violation = 0.0_f64;

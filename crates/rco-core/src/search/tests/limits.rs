@@ -129,10 +129,12 @@ fn the_steps_tell_progress() {
     assert!(rco[..rco.len() - 1].iter().all(|s| s.tau.is_some() && s.expected_cost.len() == 1));
 }
 
+type Spoil = fn(&mut SearchSettings);
+
 #[test]
 fn settings_out_of_range_are_named() {
     let problem = problem(&Spec::default());
-    let cases: [(&str, fn(&mut SearchSettings)); 5] = [
+    let cases: [(&str, Spoil); 5] = [
         ("memory", |s| s.memory = 0),
         ("polish.share", |s| s.polish.share = 1.0),
         ("warm_start.spread", |s| s.warm_start.spread = f64::NAN),

@@ -11,7 +11,11 @@
 mod assignment;
 mod budget;
 mod decisions;
+pub mod knapsack;
+pub mod manifold;
+pub mod optimizer;
 pub mod problem;
+pub mod relax;
 pub mod rng;
 pub mod search;
 

@@ -1,0 +1,1 @@
+//! Numerical checks of the geometry, for `rco check geometry` and for tests.

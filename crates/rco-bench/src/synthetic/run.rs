@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
-use rco_core::search::{NoObserver, SearchSettings, search};
+use rco_core::search::{Silent, SearchSettings, search};
 use rco_problems::planted::Shape;
 
 use super::family::ENUMERATED_GROUPS;
@@ -63,7 +63,8 @@ pub fn run(
         .into_iter()
         .filter(|c| settings.methods.is_empty() || settings.methods.iter().any(|m| m == c.name))
         .collect();
-    if let Some(unknown) = settings.methods.iter().find(|m| contenders.iter().all(|c| c.name != **m))
+    if let Some(unknown) =
+        settings.methods.iter().find(|m| contenders.iter().all(|c| c.name != **m))
     {
         return Err(BenchError::UnknownContender { name: unknown.clone() });
     }
@@ -131,13 +132,10 @@ fn run_one(
     settings: &SearchSettings,
 ) -> Result<Row, BenchError> {
     let mut instance = draw(task.family, task.shape, task.seed)?;
-    let settings = SearchSettings {
-        seed: task.seed,
-        evaluations: Some(task.limit),
-        ..settings.clone()
-    };
+    let settings =
+        SearchSettings { seed: task.seed, evaluations: Some(task.limit), ..settings.clone() };
     let outcome =
-        search(&instance.problem, instance.objective.as_mut(), &settings, &mut NoObserver)?;
+        search(&instance.problem, instance.objective.as_mut(), &settings, &mut Silent)?;
     let budget = instance.problem.budgets()[0].limit;
     let raw = outcome.raw.first();
     let cost = instance.problem.cost_of(&outcome.assignment, 0);

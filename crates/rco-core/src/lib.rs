@@ -11,6 +11,7 @@
 mod assignment;
 mod budget;
 mod decisions;
+pub mod knapsack;
 pub mod problem;
 pub mod rng;
 pub mod search;

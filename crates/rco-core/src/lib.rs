@@ -9,10 +9,17 @@
 //! This crate is the mathematics alone: no model, no tensor, no file format.
 
 mod assignment;
+pub mod baselines;
 mod budget;
 mod decisions;
 pub mod knapsack;
+<<<<<<< HEAD
+=======
+pub mod manifold;
+pub mod optimizer;
+>>>>>>> main
 pub mod problem;
+pub mod relax;
 pub mod rng;
 pub mod search;
 

@@ -121,7 +121,7 @@ fn huge_penalties_do_not_drown_the_other_values() {
 
 #[test]
 fn an_incumbent_is_feasible_and_its_bound_holds() {
-    let (problem, values) = hostile(60, |low, high| Budget::at_most("bytes", (low + high) / 3));
+    let (problem, values) = hostile(60, |low, high| Budget::at_most("bytes", low + (high - low) / 3));
     let settings = Settings { effort: Effort::Incumbent, ..Settings::default() };
     let mut solver = Solver::new(problem.decisions(), problem.budgets(), settings).unwrap();
     let certificate = solver.solve(&values, &mut [0; 60]).unwrap();
@@ -131,11 +131,11 @@ fn an_incumbent_is_feasible_and_its_bound_holds() {
 
 #[test]
 fn a_solver_that_is_used_again_gives_the_same_bits_as_a_new_one() {
-    let (problem, values) = hostile(12, |low, high| Budget::at_most("bytes", (low + high) / 2));
+    let (problem, values) = hostile(8, |low, high| Budget::at_most("bytes", (low + high) / 2));
     let new = || Solver::new(problem.decisions(), problem.budgets(), Settings::default()).unwrap();
     let mut used = new();
     let other: Vec<f64> = values.iter().rev().copied().collect();
-    let (mut first, mut second) = ([0; 12], [0; 12]);
+    let (mut first, mut second) = ([0; 8], [0; 8]);
     used.solve(&other, &mut first).unwrap();
     let a = used.solve(&values, &mut first).unwrap();
     let b = new().solve(&values, &mut second).unwrap();

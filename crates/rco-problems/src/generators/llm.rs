@@ -1,122 +1,107 @@
-//! Instances shaped like the weight tensors of language models.
+//! Groups with the shapes of a language model's tensors and the costs of ggml types.
 
 use rco_core::rng::Stream;
 use rco_core::{GroupSpec, OptionSpec};
 
 use super::Drawn;
 
-/// A storage type of ggml.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QuantType {
-    /// Its name.
-    pub name: &'static str,
-    /// Bytes that 256 weights take.
-    pub bytes: u64,
-}
-
-const fn quant(name: &'static str, bytes: u64) -> QuantType {
-    QuantType { name, bytes }
-}
-
-/// Types in order of size.
-pub const TYPES: [QuantType; 15] = [
-    quant("IQ1_S", 50),
-    quant("IQ2_XXS", 66),
-    quant("IQ2_XS", 74),
-    quant("IQ2_S", 82),
-    quant("Q2_K", 84),
-    quant("IQ3_XXS", 98),
-    quant("IQ3_S", 110),
-    quant("Q3_K", 110),
-    quant("IQ4_XS", 136),
-    quant("Q4_K", 144),
-    quant("Q4_1", 160),
-    quant("Q5_K", 176),
-    quant("Q6_K", 210),
-    quant("Q8_0", 272),
-    quant("F16", 512),
+/// ggml types by size: name and bytes for 256 weights (ggml's block layouts).
+pub(super) const TYPES: [(&str, u64); 15] = [
+    ("IQ1_S", 50),
+    ("IQ2_XXS", 66),
+    ("IQ2_XS", 74),
+    ("IQ2_S", 82),
+    ("Q2_K", 84),
+    ("IQ3_XXS", 98),
+    ("Q3_K", 110),
+    ("IQ4_XS", 136),
+    ("Q4_K", 144),
+    ("Q4_1", 160),
+    ("Q5_K", 176),
+    ("Q5_1", 192),
+    ("Q6_K", 210),
+    ("Q8_0", 272),
+    ("BF16", 512),
 ];
 
-/// The usual choice of seven, as indices into [`TYPES`].
-const SEVEN: [usize; 7] = [1, 4, 7, 9, 11, 12, 13];
-
-/// Linear tensors of a layer of an 8B model: name and number of weights.
-const DENSE: [(&str, u64); 7] = [
-    ("attn_q", 4096 * 4096),
-    ("attn_k", 4096 * 1024),
-    ("attn_v", 4096 * 1024),
-    ("attn_output", 4096 * 4096),
-    ("ffn_gate", 4096 * 14336),
-    ("ffn_up", 4096 * 14336),
-    ("ffn_down", 14336 * 4096),
+/// Name, rows and columns of the seven matrices of a layer (Qwen3-8B).
+const DENSE: [(&str, u64, u64); 7] = [
+    ("attn_q", 4096, 4096),
+    ("attn_k", 1024, 4096),
+    ("attn_v", 1024, 4096),
+    ("attn_output", 4096, 4096),
+    ("ffn_gate", 12_288, 4096),
+    ("ffn_up", 12_288, 4096),
+    ("ffn_down", 4096, 12_288),
 ];
 
-/// Attention tensors of a layer of a 30B model with experts.
-const EXPERT_ATTENTION: [(&str, u64); 4] = [
-    ("attn_q", 2048 * 4096),
-    ("attn_k", 2048 * 512),
-    ("attn_v", 2048 * 512),
-    ("attn_output", 4096 * 2048),
-];
+/// The three matrices of one expert (Qwen3-30B-A3B).
+const EXPERT: [(&str, u64, u64); 3] =
+    [("ffn_gate_exp", 768, 2048), ("ffn_up_exp", 768, 2048), ("ffn_down_exp", 2048, 768)];
 
-/// Number of weights of each of the three matrices of an expert.
-const EXPERT: u64 = 2048 * 768;
-/// Layers of the model with experts, and experts of each.
-const LAYERS: usize = 48;
-const EXPERTS: usize = 128;
-/// Groups from which on the tensors are those of a model with experts.
-const MANY: usize = 1_000;
+/// More groups than this are experts of a mixture-of-experts model.
+const DENSE_GROUPS: usize = 1000;
 
-/// Name and number of weights of group number `index` out of `groups`.
-///
-/// Up to a thousand groups are the tensors of a dense 8B model (252 are 36 layers).
-/// 6,336 are the attention tensors of 48 layers and 128 whole experts in each; 18,624
-/// take the three matrices of an expert apart; 69,120 are the matrices of 60 layers of
-/// 384 larger experts.
-fn tensor(index: usize, groups: usize) -> (String, u64) {
-    if groups < MANY {
-        let (name, size) = DENSE[index % DENSE.len()];
-        return (format!("blk.{}.{name}", index / DENSE.len()), size);
-    }
-    let attention = LAYERS * EXPERT_ATTENTION.len();
-    let whole = groups <= attention + LAYERS * EXPERTS;
-    if groups <= attention + 3 * LAYERS * EXPERTS {
-        if index < attention {
-            let (name, size) = EXPERT_ATTENTION[index % EXPERT_ATTENTION.len()];
-            return (format!("blk.{}.{name}", index / EXPERT_ATTENTION.len()), size);
-        }
-        let size = if whole { 3 * EXPERT } else { EXPERT };
-        return (format!("expert.{}", index - attention), size);
-    }
-    (format!("expert.{index}"), 7168 * 2048)
-}
-
-/// Draws groups with sensitivities that are log-normal over about four decades and an
-/// error of each type that falls by 4 for every bit, give or take a quarter.
-pub(super) fn draw(groups: usize, options: usize, random: &mut Stream) -> Vec<Drawn> {
-    let options = options.min(TYPES.len());
-    let chosen: Vec<QuantType> = if options == SEVEN.len() {
-        SEVEN.iter().map(|&index| TYPES[index]).collect()
-    } else {
-        let step = |k: usize| k * (TYPES.len() - 1) / (options - 1).max(1);
-        (0..options).map(|k| TYPES[step(k)]).collect()
-    };
-    (0..groups)
-        .map(|index| {
-            let (name, size) = tensor(index, groups);
-            let sensitivity = (2.3 * random.normal()).exp() * (size as f64).sqrt() * 1e-3;
-            let values = chosen
-                .iter()
-                .map(|kind| {
-                    let bits = kind.bytes as f64 * 8.0 / 256.0;
-                    -sensitivity * (-2.0 * bits).exp2() * (1.0 + 0.25 * random.normal()).abs()
-                })
-                .collect();
-            let specs: Vec<OptionSpec> = chosen
-                .iter()
-                .map(|kind| OptionSpec::new(kind.name, [size / 256 * kind.bytes]))
-                .collect();
-            Drawn { group: GroupSpec::new(name, specs).size(size), values }
+/// Group `number` of `groups` with `options` types spread evenly over the menu. The
+/// value of a type is what it saves over the smallest: a sensitivity (log-normal over
+/// several orders of magnitude, as measured ones are) times the squared error, which
+/// falls by a factor of four with each bit, give or take what types differ in skill.
+pub(super) fn group(number: usize, groups: usize, options: usize, random: &mut Stream) -> Drawn {
+    let shapes: &[(&str, u64, u64)] = if groups > DENSE_GROUPS { &EXPERT } else { &DENSE };
+    let (kind, rows, columns) = shapes[number % shapes.len()];
+    let size = rows * columns;
+    let sensitivity = (1.5 * random.normal()).exp() * (size as f64 / 1e6).sqrt();
+    let options = options.clamp(1, TYPES.len());
+    // From the second type on unless all are wanted: 2 to 8 bits is the usual menu.
+    let first = usize::from(options + 2 <= TYPES.len());
+    let last = TYPES.len() - 1 - first;
+    let chosen = (0..options).map(|k| {
+        let at = if options == 1 { first } else { first + k * (last - first) / (options - 1) };
+        TYPES[at]
+    });
+    let mut errors = Vec::with_capacity(options);
+    let specs: Vec<OptionSpec> = chosen
+        .map(|(name, bytes)| {
+            let bits = bytes as f64 / 32.0;
+            errors.push(sensitivity * (-2.0 * bits).exp2() * (0.1 * random.normal()).exp());
+            OptionSpec::new(name, [size / 256 * bytes])
         })
-        .collect()
+        .collect();
+    let worst = errors.iter().copied().fold(0.0, f64::max);
+    let layer = number / shapes.len();
+    Drawn {
+        spec: GroupSpec::new(format!("blk.{layer}.{kind}.{}", number % shapes.len()), specs)
+            .size(size),
+        values: errors.iter().map(|error| worst - error).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Family;
+
+    #[test]
+    fn an_eight_billion_model_has_252_tensors_and_its_size() {
+        let drawn = Family::LlmShaped.generate(252, 7, 0.5, 1).unwrap();
+        let weights: u64 = (0..252).map(|i| drawn.problem.size(i)).sum();
+        assert_eq!(weights, 36 * (2 * 4096 * 4096 + 2 * 1024 * 4096 + 3 * 4096 * 12_288));
+        assert_eq!(drawn.problem.option_count(), 252 * 7);
+        assert!(drawn.values.iter().all(|v| v.is_finite() && *v >= 0.0));
+        for group in 0..252 {
+            let costs = &drawn.problem.costs(0)[drawn.problem.options_of(group)];
+            assert!(costs.is_sorted() && costs[0] < costs[6]);
+        }
+    }
+
+    #[test]
+    fn every_family_is_a_function_of_its_seed() {
+        for family in Family::ALL {
+            for options in [2, 7, 15] {
+                let one = family.generate(40, options, 0.3, 5).unwrap();
+                assert_eq!(one, family.generate(40, options, 0.3, 5).unwrap());
+                assert_ne!(one, family.generate(40, options, 0.3, 6).unwrap());
+                assert_eq!(one.problem.option_count(), 40 * options, "{family:?}");
+            }
+        }
+    }
 }

@@ -13,11 +13,8 @@ pub mod baselines;
 mod budget;
 mod decisions;
 pub mod knapsack;
-<<<<<<< HEAD
-=======
 pub mod manifold;
 pub mod optimizer;
->>>>>>> main
 pub mod problem;
 pub mod relax;
 pub mod rng;

@@ -89,10 +89,7 @@ impl Instance {
 pub fn draw(family: Family, shape: Shape, seed: u64) -> Result<Instance, BenchError> {
     let (problem, mut objective, optimum) = match family {
         Family::Separable(kind) => {
-            let drawn = {
-                let options = shape.options.min(kind.most_options());
-                kind.generate(shape.groups, options, shape.tightness, seed)?
-            };
+            let drawn = kind.generate(shape.groups, shape.options, shape.tightness, seed)?;
             let losses: Vec<f64> = drawn.values.iter().map(|v| -v).collect();
             let mut solver = exact(&drawn.problem)?;
             let mut choices = vec![0; drawn.problem.decisions().len()];

@@ -119,7 +119,7 @@ impl Rco {
         let manifold = Manifold::new(decisions, budgets, settings.direction)?;
         let dimension = manifold.dimension();
         state.check(dimension, budgets.len())?;
-        let solver = Solver::new(decisions, budgets, settings.solver.clone())?;
+        let solver = Solver::new(decisions, budgets, settings.solver)?;
         let worker =
             Worker { solver, perturbed: vec![0.0; dimension], probs: vec![0.0; dimension] };
         let mut rco = Self {
@@ -343,8 +343,9 @@ impl Rco {
                 }
             }
             let Some((r, _)) = worst else { break };
+            // The price stays: should the step's curvature lead back to the limit at once,
+            // the next one leaves it again.
             self.active[r] = false;
-            next.price[r] = 0.0;
         }
     }
 

@@ -167,3 +167,124 @@ fn one_budget_equals_enumeration() {
         }
     }
 }
+
+#[test]
+fn two_and_three_budgets_equal_enumeration() {
+    let mut random = stream(12, Purpose::Instance, 0);
+    let (mut solved, mut infeasible) = (0, 0);
+    for number in 0..600 {
+        let resources = 2 + random.below(2);
+        let case = draw(&mut random, 5, 4, resources);
+        let budgets = case.problem.budgets();
+        let (best, _) = oracle(&case);
+        let built = Solver::new(case.decisions(), budgets, Settings::default());
+        let mut choices = vec![0; case.decisions().len()];
+        let result = built.and_then(|mut solver| {
+            let certificate = solver.solve(&case.values, &mut choices)?;
+            Ok((certificate, solver.costs().to_vec()))
+        });
+        match (result, best) {
+            (Ok((certificate, costs)), Some(best)) => {
+                for (r, (budget, cost)) in budgets.iter().zip(costs).enumerate() {
+                    assert_eq!(cost, case.decisions().cost_of(&choices, r));
+                    assert!(budget.admits(cost), "case {number}: budget {r} is not met");
+                }
+                let room = 1e-9 * case.scale();
+                assert!(certificate.bound >= best - room, "case {number}: {certificate:?} {best}");
+                assert!(certificate.value <= best + room, "case {number}: {certificate:?} {best}");
+                if certificate.is_proven() {
+                    let error = (certificate.value - best).abs();
+                    assert!(error <= room, "case {number}: {certificate:?}, best {best}");
+                }
+                solved += 1;
+            }
+            (Err(KnapsackError::JointlyInfeasible { .. }), None) => infeasible += 1,
+            (result, best) => {
+                // Without HiGHS a feasible solution may be missed, never invented.
+                let missed = matches!(result, Err(KnapsackError::Undecided { .. }));
+                assert!(missed && !cfg!(feature = "highs"), "case {number}: {result:?} {best:?}");
+            }
+        }
+    }
+    assert!(solved > 100, "only {solved} feasible instances, {infeasible} infeasible");
+}
+
+#[cfg(feature = "highs")]
+mod middle {
+    use super::*;
+    use highs::{HighsModelStatus, RowProblem, Sense};
+
+    /// Optimum by HiGHS, on the values as they are.
+    fn highs_optimum(case: &Case) -> Option<f64> {
+        let decisions = case.decisions();
+        let budget = &case.problem.budgets()[0];
+        let mut problem = RowProblem::default();
+        let columns: Vec<_> =
+            case.values.iter().map(|&v| problem.add_integer_column(v, 0.0..=1.0)).collect();
+        for i in 0..decisions.len() {
+            problem.add_row(1.0..=1.0, decisions.options_of(i).map(|j| (columns[j], 1.0)));
+        }
+        let row = columns.iter().zip(decisions.costs(0)).map(|(&x, &c)| (x, c as f64));
+        problem.add_row(..=budget.limit as f64, row);
+        let mut model = problem.optimise(Sense::Maximise);
+        model.set_option("mip_rel_gap", 0.0);
+        model.set_option("mip_abs_gap", 1e-9);
+        model.set_option("threads", 1);
+        model.set_option("time_limit", 2.0);
+        let solved = model.solve();
+        (solved.status() == HighsModelStatus::Optimal).then(|| solved.objective_value())
+    }
+
+    #[test]
+    fn one_budget_equals_highs() {
+        let mut random = stream(13, Purpose::Instance, 0);
+        let mut compared = 0;
+        for number in 0..300 {
+            let n = 8 + random.below(33);
+            let kind = random.below(4);
+            let mut specs = Vec::new();
+            let mut values = Vec::new();
+            for i in 0..n {
+                let k = 2 + random.below(7);
+                let costs: Vec<u64> = (0..k).map(|_| 1 + random.below(1000) as u64).collect();
+                values.extend(costs.iter().map(|&c| match kind {
+                    0 => 100.0 * random.uniform(),
+                    1 => c as f64 + 100.0 * random.uniform(),
+                    2 => -100.0 * (-(c as f64) / 100.0).exp() * random.uniform(),
+                    _ => random.below(50) as f64 - 25.0,
+                }));
+                let options: Vec<_> = costs
+                    .iter()
+                    .enumerate()
+                    .map(|(j, &c)| OptionSpec::new(format!("{j}"), [c]))
+                    .collect();
+                specs.push(GroupSpec::new(format!("{i}"), options));
+            }
+            let range = |pick: fn(&[u64]) -> u64| -> u64 {
+                let own = |g: &GroupSpec| g.options.iter().map(|o| o.costs[0]).collect::<Vec<_>>();
+                specs.iter().map(|g| pick(&own(g))).sum()
+            };
+            let low = range(|c| c.iter().copied().min().unwrap());
+            let high = range(|c| c.iter().copied().max().unwrap());
+            let limit = low + random.below((high - low + 1) as usize) as u64;
+            let problem = Problem::builder()
+                .groups(specs)
+                .budget(Budget::at_most("bytes", limit))
+                .build()
+                .unwrap();
+            let case = Case { problem, values };
+            let Some(best) = highs_optimum(&case) else { continue };
+            let mut solver =
+                Solver::new(case.decisions(), case.problem.budgets(), Settings::default()).unwrap();
+            let mut choices = vec![0; n];
+            let certificate = solver.solve(&case.values, &mut choices).unwrap();
+            assert!(certificate.cost <= limit);
+            assert!(certificate.is_proven(), "case {number}: {certificate:?}");
+            // HiGHS is exact to its tolerance of 1e-6 only.
+            let error = (certificate.value - best).abs();
+            assert!(error <= 1e-5, "case {number}: {certificate:?}, HiGHS {best}");
+            compared += 1;
+        }
+        assert!(compared >= 250, "HiGHS finished only {compared} instances");
+    }
+}

@@ -2,8 +2,10 @@
 //!
 //! - [`file`]: problems as JSON (with a published schema) and, if separable, as CSV.
 //! - [`objectives`]: the separable and the quadratic loss.
+//! - [`generators`]: multiple-choice knapsacks of several families, for benchmarks.
 //! - [`planted`]: non-separable problems with a known optimum, for benchmarks.
 
 pub mod file;
+pub mod generators;
 pub mod objectives;
 pub mod planted;

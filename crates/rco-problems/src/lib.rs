@@ -5,5 +5,6 @@
 //! - [`planted`]: non-separable problems with a known optimum, for benchmarks.
 
 pub mod file;
+mod hash;
 pub mod objectives;
 pub mod planted;

@@ -1,0 +1,4 @@
+//! The commands, one file or folder each.
+
+pub(crate) mod schema;
+pub(crate) mod solve;

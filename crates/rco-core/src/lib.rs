@@ -9,6 +9,7 @@
 //! This crate is the mathematics alone: no model, no tensor, no file format.
 
 mod assignment;
+pub mod baselines;
 mod budget;
 mod decisions;
 pub mod knapsack;

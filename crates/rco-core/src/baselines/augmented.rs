@@ -94,7 +94,12 @@ struct State {
 
 impl Augmented {
     /// Takes `steps` steps for budgets of `kinds`.
-    pub fn new(settings: &AugmentedSettings, kinds: Vec<BudgetKind>, seed: u64, steps: u64) -> Self {
+    pub fn new(
+        settings: &AugmentedSettings,
+        kinds: Vec<BudgetKind>,
+        seed: u64,
+        steps: u64,
+    ) -> Self {
         let relaxed = Relaxed::new(NAME, settings.relax, seed, steps);
         let dual = Dual {
             multipliers: vec![0.0; kinds.len()],
@@ -118,7 +123,7 @@ impl Dual {
             BudgetKind::Exactly => mu + weight * h,
         };
         self.steps += 1;
-        if self.steps % settings.inner == 0 {
+        if self.steps.is_multiple_of(settings.inner) {
             // Violation of the optimality conditions: an `at most` budget with slack
             // and a multiplier of 0 is satisfied.
             let mut violation = 0.0_f64;

@@ -8,7 +8,9 @@ use super::mutation::Mutator;
 use super::uniform::uniform_plan;
 use crate::rng::{Purpose, stream};
 use crate::search::settings::at_least_one;
-use crate::search::{Method, MethodName, Oracle, Progress, Sample, SearchError, from_json, to_json};
+use crate::search::{
+    Method, MethodName, Oracle, Progress, Sample, SearchError, from_json, to_json,
+};
 
 const NAME: MethodName = MethodName::Evolution;
 

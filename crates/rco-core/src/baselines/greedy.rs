@@ -9,7 +9,9 @@ use serde_json::Value;
 use super::scores::{Estimator, ScoreSettings, estimator_price};
 use super::uniform::relative_costs;
 use crate::search::fill::repair;
-use crate::search::{Method, MethodName, Oracle, Progress, Sample, SearchError, from_json, to_json};
+use crate::search::{
+    Method, MethodName, Oracle, Progress, Sample, SearchError, from_json, to_json,
+};
 
 const NAME: MethodName = MethodName::Greedy;
 

@@ -95,7 +95,8 @@ impl<'a> Mutator<'a> {
         (0..decisions.resource_count())
             .map(|r| {
                 let costs = decisions.costs(r);
-                costs[start + to as usize].cast_signed() - costs[start + from as usize].cast_signed()
+                costs[start + to as usize].cast_signed()
+                    - costs[start + from as usize].cast_signed()
             })
             .collect()
     }

@@ -5,7 +5,9 @@ use serde_json::Value;
 
 use crate::rng::{Purpose, stream};
 use crate::search::settings::at_least_one;
-use crate::search::{Method, MethodName, Oracle, Progress, Sample, SearchError, from_json, to_json};
+use crate::search::{
+    Method, MethodName, Oracle, Progress, Sample, SearchError, from_json, to_json,
+};
 
 const NAME: MethodName = MethodName::Random;
 /// Plans measured in one step.

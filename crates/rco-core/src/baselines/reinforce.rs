@@ -9,7 +9,9 @@ use crate::relax::{gumbel, softmax};
 use crate::rng::{Purpose, stream};
 use crate::search::rounding;
 use crate::search::settings::{at_least_one, positive};
-use crate::search::{Method, MethodName, Oracle, Progress, Sample, SearchError, from_json, to_json};
+use crate::search::{
+    Method, MethodName, Oracle, Progress, Sample, SearchError, from_json, to_json,
+};
 
 use super::relaxed::expected_costs;
 

@@ -123,7 +123,9 @@ impl Relaxed {
         let mut option_gradient = vec![0.0; dimension];
         let mut probs = vec![0.0; dimension];
         for (values, measured) in noisy.iter_mut().zip(&measured) {
-            values.iter_mut().for_each(|v| *v /= tau);
+            for value in values.iter_mut() {
+                *value /= tau;
+            }
             softmax(offsets, values, &mut probs);
             softmax_backward(offsets, &probs, &measured.gradient, share / tau, &mut gradient);
             for (mean, g) in option_gradient.iter_mut().zip(&measured.gradient) {

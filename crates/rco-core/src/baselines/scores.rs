@@ -70,7 +70,7 @@ impl Estimator {
         if !self.started {
             self.started = true;
             if let Some(scores) = oracle.proxy_scores()? {
-                let loss = self.measure(oracle, method, &scores, "given scores")?;
+                let loss = measure(oracle, method, &scores, "given scores")?;
                 self.given = Some((loss, scores));
                 // The sum of the scores is the loss: no gradient can add to that.
                 self.finished |= oracle.is_separable() || points == 0;
@@ -114,25 +114,24 @@ impl Estimator {
             return Ok(given.map_or_else(none, |(_, scores)| scores));
         }
         let mean: Vec<f64> = self.sum.iter().map(|s| s / self.count as f64).collect();
-        let loss = self.measure(oracle, method, &mean, "averaged option gradients")?;
+        let loss = measure(oracle, method, &mean, "averaged option gradients")?;
         Ok(match (given, loss) {
             (Some((Some(known), scores)), Some(loss)) if known <= loss => scores,
             _ => mean,
         })
     }
+}
 
-    /// Calibration loss of the best plan under `scores`, which becomes a result of
-    /// the proxy baseline.
-    fn measure(
-        &self,
-        oracle: &mut Oracle<'_>,
-        method: MethodName,
-        scores: &[f64],
-        origin: &str,
-    ) -> Result<Option<f64>, SearchError> {
-        let values: Vec<f64> = scores.iter().map(|s| -s).collect();
-        let plan = oracle.knapsack(&values)?;
-        oracle.propose(MethodName::Proxy, &format!("knapsack on {origin}"), &plan)?;
-        Ok(oracle.losses(method, &[plan], Sample::Calibration)?.pop())
-    }
+/// Calibration loss of the best plan under `scores`, which becomes a result of
+/// the proxy baseline.
+fn measure(
+    oracle: &mut Oracle<'_>,
+    method: MethodName,
+    scores: &[f64],
+    origin: &str,
+) -> Result<Option<f64>, SearchError> {
+    let values: Vec<f64> = scores.iter().map(|s| -s).collect();
+    let plan = oracle.knapsack(&values)?;
+    oracle.propose(MethodName::Proxy, &format!("knapsack on {origin}"), &plan)?;
+    Ok(oracle.losses(method, &[plan], Sample::Calibration)?.pop())
 }

@@ -94,9 +94,7 @@ pub(crate) fn uniform_plan(oracle: &mut Oracle<'_>) -> Result<Vec<u32>, SearchEr
     let rank = |level: usize, count: usize| {
         if levels == 1 { 0 } else { (level * (count - 1)) / (levels - 1) }
     };
-    let at = |level: usize| -> Vec<u32> {
-        order.iter().map(|o| o[rank(level, o.len())]).collect()
-    };
+    let at = |level: usize| -> Vec<u32> { order.iter().map(|o| o[rank(level, o.len())]).collect() };
     if let Some(plan) = (0..levels).rev().map(at).find(|plan| oracle.is_feasible(plan)) {
         return Ok(plan);
     }

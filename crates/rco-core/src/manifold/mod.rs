@@ -24,6 +24,7 @@ mod retract;
 mod tests;
 mod transport;
 
+pub use check::{GeometryReport, GeometryRow, Quantity, check_geometry};
 pub use error::ManifoldError;
 pub use project::Projection;
 pub use retract::Retraction;
@@ -153,9 +154,10 @@ impl Manifold {
         let reach = match direction {
             Direction::Cost => vec![1.0; decisions.len()],
             Direction::CostPerWeight => {
-                // Only the ratios of sizes matter; the smallest becomes 1.
-                let smallest = decisions.sizes().iter().min().copied().unwrap_or(1).max(1) as f64;
-                decisions.sizes().iter().map(|&size| smallest / size.max(1) as f64).collect()
+                // Only the ratios of sizes matter. A mean weighted by what a decision can
+                // change is the unit, so that a multiplier of 1 moves logits by about 1.
+                let reference = typical_size(decisions);
+                decisions.sizes().iter().map(|&size| reference / size.max(1) as f64).collect()
             }
         };
         let options = decisions.option_count();
@@ -209,6 +211,18 @@ impl Manifold {
     pub fn decided(&self, probs: &[f64]) -> usize {
         self.offsets.windows(2).filter(|w| probs[w[0]..w[1]].iter().any(|&p| p > DECIDED)).count()
     }
+}
+
+/// Mean size of the decisions, weighted by the range of their costs.
+fn typical_size(decisions: &Decisions) -> f64 {
+    let (mut sum, mut total) = (0.0, 0.0);
+    for (i, &size) in decisions.sizes().iter().enumerate() {
+        let own = &decisions.costs(0)[decisions.options_of(i)];
+        let range = own.iter().max().zip(own.iter().min()).map_or(0, |(high, low)| high - low);
+        sum += range as f64 * size as f64;
+        total += range as f64;
+    }
+    if total > 0.0 { sum / total } else { 1.0 }
 }
 
 /// Shifts the costs of every decision to start at 0 and scales them to at most 1:

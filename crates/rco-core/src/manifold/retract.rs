@@ -48,26 +48,11 @@ impl Manifold {
         active: &[bool],
     ) -> Result<Retraction, ManifoldError> {
         self.check_point(logits, probs, active)?;
-        for (r, bound) in self.budgets.iter().enumerate() {
-            self.work.lambda[r] = 0.0;
-            self.work.roles[r] = if bound.is_vacuous() {
-                Role::Free
-            } else if active[r] || bound.kind == BudgetKind::Exactly {
-                Role::Equal
-            } else {
-                Role::Limit
-            };
-        }
+        self.prepare(active);
         self.moments(logits);
         let mut evaluations = 1;
         let unchanged = self.is_met(1.0);
         if !unchanged {
-            self.work.axes.clear();
-            for r in 0..self.budgets.len() {
-                if self.work.roles[r] != Role::Free {
-                    self.work.axes.push(r);
-                }
-            }
             let several = self.work.axes.len() > 1;
             if !(several && self.newton(logits, &mut evaluations)) {
                 self.work.lambda.fill(0.0);
@@ -95,10 +80,29 @@ impl Manifold {
         }
     }
 
-    /// Multiplier `λ_r` of the last retraction, per unit of cost (along the cost per
-    /// weight: per unit of cost and weight, with the smallest size as the unit).
+    /// Multiplier `λ_r` of the last retraction along the cost, per unit of cost; along
+    /// the cost per weight it is multiplied by a typical size.
     pub fn shift_multiplier(&self, resource: usize) -> f64 {
         self.work.lambda[resource] / self.budgets[resource].unit
+    }
+
+    /// Sets multipliers to 0 and decides on the role of every budget.
+    pub(super) fn prepare(&mut self, active: &[bool]) {
+        let work = &mut self.work;
+        work.lambda.fill(0.0);
+        work.axes.clear();
+        for (r, bound) in self.budgets.iter().enumerate() {
+            work.roles[r] = if bound.is_vacuous() {
+                Role::Free
+            } else if active[r] || bound.kind == BudgetKind::Exactly {
+                Role::Equal
+            } else {
+                Role::Limit
+            };
+            if work.roles[r] != Role::Free {
+                work.axes.push(r);
+            }
+        }
     }
 
     fn check_point(
@@ -169,7 +173,7 @@ impl Manifold {
     /// Meets the budgets `axes[level..]` by their multipliers, the others fixed. The
     /// outermost is found by a bracketed Newton search; each of its evaluations solves
     /// the inner ones. The reduced cost is monotone because the potential is convex.
-    fn solve_axes(&mut self, logits: &[f64], level: usize, evaluations: &mut usize) {
+    pub(super) fn solve_axes(&mut self, logits: &[f64], level: usize, evaluations: &mut usize) {
         let r = self.work.axes[level];
         let (mut low, mut high) = (f64::NEG_INFINITY, f64::INFINITY);
         let (mut stride, mut last_gap) = (0.0_f64, f64::INFINITY);
@@ -184,30 +188,29 @@ impl Manifold {
             } else {
                 high = at;
             }
-            if self.work.roles[r] == Role::Limit && gap < 0.0 {
-                if at >= 0.0 {
-                    return;
-                }
-                high = high.min(0.0);
+            let limit = self.work.roles[r] == Role::Limit;
+            if limit && gap < 0.0 && at >= 0.0 {
+                return;
             }
             let newton = at - gap / slope;
             let next = if low.is_finite() && high.is_finite() {
                 let inside = newton > low && newton < high;
-                if inside && gap.abs() <= 0.5 * last_gap { newton } else { middle(low, high) }
+                if inside && gap.abs() <= 0.25 * last_gap { newton } else { middle(low, high) }
             } else {
-                // No bracket yet: strides grow fourfold at least, so that exponentially
-                // flat tails are crossed in logarithmic time, and sixteenfold at most.
+                // No bracket yet. Where Newton is slow, strides grow fourfold at least, so
+                // that exponentially flat tails are crossed in logarithmic time, and
+                // sixteenfold at most, so that flat ends are not overshot by far.
                 let wish = (newton - at).abs();
                 let most = if stride == 0.0 { 1.0_f64.max(at.abs()) } else { 16.0 * stride };
-                stride = if wish.is_finite() {
-                    wish.clamp(4.0 * stride, most.max(4.0 * stride))
-                } else {
-                    most
-                };
-                if gap < 0.0 { at + stride } else { at - stride }
+                let least = if gap.abs() <= 0.1 * last_gap { 0.0 } else { 4.0 * stride };
+                stride = if wish.is_finite() { wish.clamp(least, most) } else { most };
+                match gap < 0.0 {
+                    true if limit => (at + stride).min(0.0),
+                    true => at + stride,
+                    false => at - stride,
+                }
             };
-            if next == at || next <= low || next >= high && high != 0.0 || next.abs() > LAMBDA_LIMIT
-            {
+            if next == at || next <= low || next >= high || next.abs() > LAMBDA_LIMIT {
                 return;
             }
             last_gap = gap.abs();

@@ -6,6 +6,8 @@ mod error;
 mod rco;
 mod settings;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use adam::{Adam, AdamSettings};
 pub use error::OptimizerError;

@@ -57,7 +57,15 @@ fn head(digest: &str) -> String {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
+}
+
+/// Two hexadecimal digits for each byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        text.extend([byte >> 4, byte & 15].map(|n| char::from_digit(n.into(), 16).unwrap_or('0')));
+        text
+    })
 }
 
 /// Writes the checkpoint of `dir`, creating the folder if need be.
@@ -90,12 +98,15 @@ pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The part of a body that says whose it is.
+#[derive(Deserialize)]
+struct Owner {
+    fingerprint: Fingerprint,
+}
+
 /// Reads the checkpoint of `dir`; `None` if there is none. One that does not
 /// carry `expected` as its fingerprint is refused.
-pub(crate) fn read(
-    dir: &Path,
-    expected: &Fingerprint,
-) -> Result<Option<RunState>, SearchError> {
+pub(crate) fn read(dir: &Path, expected: &Fingerprint) -> Result<Option<RunState>, SearchError> {
     let path = dir.join(CHECKPOINT_FILE);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
@@ -104,10 +115,6 @@ pub(crate) fn read(
     };
     let body = body(&bytes).map_err(|reason| damaged(&path, reason))?;
     // The fingerprint is compared first: the state of another run may have any form.
-    #[derive(Deserialize)]
-    struct Owner {
-        fingerprint: Fingerprint,
-    }
     let owner: Owner = decode(&path, body)?;
     if let Some(difference) = owner.fingerprint.difference(expected) {
         return Err(SearchError::CheckpointForeign {

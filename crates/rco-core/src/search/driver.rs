@@ -63,8 +63,7 @@ pub fn search(
         None => None,
     };
     let stages = stages(settings, separable);
-    let start =
-        StartEvent { resumed_at: saved.as_ref().map(|s| s.steps), stages: stages.clone() };
+    let start = StartEvent { resumed_at: saved.as_ref().map(|s| s.steps), stages: stages.clone() };
     observer.on_start(&start).map_err(SearchError::Observer)?;
     let mut driver = Driver {
         problem,
@@ -193,9 +192,10 @@ impl Driver<'_> {
         let resumed = self.position.stage_steps > 0;
         if !resumed {
             let spent = self.oracle.counts().limited();
-            self.position.allowance = self.settings.evaluations.map(|limit| {
-                allowance(self.settings, stage, limit.saturating_sub(spent))
-            });
+            self.position.allowance = self
+                .settings
+                .evaluations
+                .map(|limit| allowance(self.settings, stage, limit.saturating_sub(spent)));
             self.oracle.state.ceiling = self.position.allowance.map(|a| spent + a);
         }
         let context = Context {
@@ -334,8 +334,7 @@ impl Driver<'_> {
     fn write_checkpoint(&mut self) -> Result<(), SearchError> {
         let Some(settings) = &self.settings.checkpoint else { return Ok(()) };
         let begun = Instant::now();
-        let event =
-            CheckpointEvent { step: self.position.steps, counts: self.oracle.counts() };
+        let event = CheckpointEvent { step: self.position.steps, counts: self.oracle.counts() };
         self.observer.on_checkpoint(&event).map_err(SearchError::Observer)?;
         let method = match &self.method {
             Some(method) if self.position.stage_steps > 0 => method.save()?,

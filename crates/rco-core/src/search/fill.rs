@@ -11,8 +11,7 @@ use crate::budget::BudgetKind;
 pub(crate) fn fill(oracle: &Oracle<'_>, values: &[f64], plan: &mut [u32]) {
     let decisions = oracle.decisions();
     let budgets = oracle.problem().budgets();
-    let mut total: Vec<u64> =
-        (0..budgets.len()).map(|r| decisions.cost_of(plan, r)).collect();
+    let mut total: Vec<u64> = (0..budgets.len()).map(|r| decisions.cost_of(plan, r)).collect();
     let mut moves: Vec<(f64, usize, u32)> = Vec::new();
     loop {
         let fits = |d: usize, from: u32, to: u32, total: &[u64]| {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::checkpoint::hex;
 use super::settings::SearchSettings;
 use crate::budget::{Budget, BudgetKind};
 use crate::problem::Problem;
@@ -136,7 +137,9 @@ fn hash(problem: &Problem) -> String {
     for decision in 0..problem.decisions().len() {
         let members = problem.decisions().members(decision);
         number(&mut hash, members.len() as u64);
-        members.iter().for_each(|&group| number(&mut hash, u64::from(group)));
+        for &group in members {
+            number(&mut hash, u64::from(group));
+        }
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize())
 }

@@ -1,7 +1,7 @@
 //! The interface of all methods: resumable step machines.
 
-use serde::de::DeserializeOwned;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::SearchError;

@@ -39,8 +39,8 @@ pub use counter::Counts;
 pub use driver::search;
 pub use error::SearchError;
 pub use history::JsonlHistory;
-pub(crate) use method::{from_json, to_json};
 pub use method::{Method, Progress};
+pub(crate) use method::{from_json, to_json};
 pub use name::MethodName;
 pub use objective::{Draw, Evaluation, Objective, ObjectiveError, Split};
 pub use observer::{

@@ -183,9 +183,12 @@ impl<'a> Oracle<'a> {
         let mut choices = vec![0; self.decisions().len()];
         let certificate = self.solver.solve(values, &mut choices)?;
         if let Status::Nearest { below, above } = certificate.status {
-            let missed = self.problem.budgets().iter().enumerate().find(|(r, budget)| {
-                !budget.admits(self.decisions().cost_of(&choices, *r))
-            });
+            let missed = self
+                .problem
+                .budgets()
+                .iter()
+                .enumerate()
+                .find(|(r, budget)| !budget.admits(self.decisions().cost_of(&choices, *r)));
             let budget = missed.map_or(&self.problem.budgets()[0], |(_, budget)| budget);
             return Err(SearchError::Unreachable {
                 resource: budget.resource.clone(),
@@ -304,10 +307,9 @@ impl<'a> Oracle<'a> {
         for (&index, &loss) in asked.iter().zip(&found) {
             check_loss(loss)?;
             let measured = match split {
-                Split::Draws { count, .. } => Measurement::Draws {
-                    sum: loss * f64::from(count),
-                    count: u64::from(count),
-                },
+                Split::Draws { count, .. } => {
+                    Measurement::Draws { sum: loss * f64::from(count), count: u64::from(count) }
+                }
                 _ => Measurement::Calibration(loss),
             };
             self.remember(&plans[index], method, measured);

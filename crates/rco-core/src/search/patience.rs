@@ -19,7 +19,12 @@ impl Patience {
     /// A deterministic objective is judged by `best`, the best plan so far. Draws
     /// of a stochastic one are too noisy for that: there the mean of the `losses`
     /// of the steps, exponentially forgotten, has to fall.
-    pub(crate) fn note(&mut self, deterministic: bool, best: Option<f64>, loss: Option<f64>) -> u64 {
+    pub(crate) fn note(
+        &mut self,
+        deterministic: bool,
+        best: Option<f64>,
+        loss: Option<f64>,
+    ) -> u64 {
         let current = if deterministic {
             best
         } else {

@@ -111,8 +111,7 @@ impl Polish {
         loss: f64,
     ) -> Result<Progress, SearchError> {
         let moves = self.state.moves.get_or_insert_default();
-        let batch: Vec<Move> =
-            (0..self.settings.batch).map_while(|_| moves.pop()).collect();
+        let batch: Vec<Move> = (0..self.settings.batch).map_while(|_| moves.pop()).collect();
         if batch.is_empty() {
             return self.next_start(oracle);
         }
@@ -144,11 +143,7 @@ impl Polish {
 }
 
 /// All `moves` that fit together, the earlier ones first.
-fn union<'m>(
-    oracle: &Oracle<'_>,
-    plan: &[u32],
-    moves: impl Iterator<Item = &'m Move>,
-) -> Vec<u32> {
+fn union<'m>(oracle: &Oracle<'_>, plan: &[u32], moves: impl Iterator<Item = &'m Move>) -> Vec<u32> {
     let mut out = plan.to_vec();
     for candidate in moves {
         let untouched = candidate.changes.iter().all(|&(d, _)| out[d] == plan[d]);

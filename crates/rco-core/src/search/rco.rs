@@ -56,7 +56,16 @@ impl RcoMethod {
         pool: Arc<ThreadPool>,
     ) -> Self {
         let settings = RcoSettings { steps: steps.max(1), ..settings };
-        Self { settings, warm_start, scores, steps, pool, rco: None, restored: None, state: State::default() }
+        Self {
+            settings,
+            warm_start,
+            scores,
+            steps,
+            pool,
+            rco: None,
+            restored: None,
+            state: State::default(),
+        }
     }
 
     fn begin(&mut self, oracle: &Oracle<'_>) -> Result<Rco, SearchError> {
@@ -108,8 +117,7 @@ impl Method for RcoMethod {
             } else {
                 let share = 1.0 / measured.len() as f64;
                 let loss = measured.iter().map(|m| m.loss).sum::<f64>() * share;
-                let gradients: Vec<Vec<f64>> =
-                    measured.into_iter().map(|m| m.gradient).collect();
+                let gradients: Vec<Vec<f64>> = measured.into_iter().map(|m| m.gradient).collect();
                 let mut mean = vec![0.0; oracle.decisions().option_count()];
                 for gradient in &gradients {
                     for (mean, g) in mean.iter_mut().zip(gradient) {

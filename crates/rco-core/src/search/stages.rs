@@ -10,10 +10,10 @@ use super::polish::Polish;
 use super::rco::RcoMethod;
 use super::rounding;
 use super::settings::SearchSettings;
+use crate::baselines::scores::estimator_price;
 use crate::baselines::{
     Augmented, Evolution, Exact, Greedy, Lagrangian, Penalty, Proxy, Random, Reinforce, Uniform,
 };
-use crate::baselines::scores::estimator_price;
 use crate::problem::Problem;
 
 /// Evaluations of the evolutionary search after its last generation.

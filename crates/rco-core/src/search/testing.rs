@@ -1,10 +1,10 @@
 //! Small problems and objectives for the tests of methods and driver.
 
+use crate::Assignment;
 use crate::budget::{Budget, BudgetKind};
 use crate::problem::{GroupSpec, OptionSpec, Problem};
 use crate::rng::{Purpose, Stream, stream};
 use crate::search::{Draw, Evaluation, Objective, ObjectiveError, Split};
-use crate::Assignment;
 
 /// What kind of small problem to make.
 #[derive(Debug, Clone)]
@@ -99,7 +99,7 @@ impl Synthetic {
             let weight = (1.5 * random.normal()).exp();
             let count = problem.options_of(group).len();
             for k in 0..count {
-                linear.push(weight * 4.0_f64.powi(-(k as i32)) * (1.0 + 0.3 * random.uniform()));
+                linear.push(weight * 0.25_f64.powf(k as f64) * (1.0 + 0.3 * random.uniform()));
             }
         }
         Self {
@@ -184,9 +184,9 @@ impl Objective for Synthetic {
             let n = self.linear.len();
             let flats = self.flats(assignment);
             for (group, w) in self.offsets.windows(2).enumerate() {
-                for a in w[0]..w[1] {
+                for (a, g) in (w[0]..w[1]).zip(&mut gradient[w[0]..w[1]]) {
                     let others = flats.iter().enumerate().filter(|&(other, _)| other != group);
-                    gradient[a] += others.map(|(_, &b)| self.pairs[a * n + b]).sum::<f64>();
+                    *g += others.map(|(_, &b)| self.pairs[a * n + b]).sum::<f64>();
                 }
             }
         }

@@ -22,7 +22,9 @@ pub(crate) fn start_logits(decisions: &Decisions, scores: &[f64], spread: f64) -
         let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         // A decision far more sensitive than the median is decided all the same;
         // larger differences would only cost digits.
-        logits.iter_mut().for_each(|z| *z = (*z - top).max(-LARGEST_DIFFERENCE));
+        for z in logits {
+            *z = (*z - top).max(-LARGEST_DIFFERENCE);
+        }
     }
     logits
 }

@@ -150,7 +150,7 @@ impl Subject {
         let mut normal = vec![0.0; self.logits.len()];
         for r in 0..self.active.len() {
             self.manifold.normal(&self.probs, r, &mut normal);
-            let errors = self.errors(&self.free, |v, h| {
+            let errors = errors_along(&self.free, |v, h| {
                 let change = self.cost_at(v, h, r) - self.cost_at(v, 0.0, r);
                 change - h * dot(&normal, v)
             });
@@ -173,7 +173,7 @@ impl Subject {
         rows.push(self.error("projection is orthogonal to the normals", worst));
         for r in 0..self.active.len() {
             let errors =
-                self.errors(&self.tangent, |v, h| self.cost_at(v, h, r) - self.cost_at(v, 0.0, r));
+                errors_along(&self.tangent, |v, h| self.cost_at(v, h, r) - self.cost_at(v, 0.0, r));
             let name = format!("tangent step keeps the cost of resource {r}");
             rows.push(self.slope(&name, 2.0, &errors));
         }
@@ -289,15 +289,6 @@ impl Subject {
         Ok(logits)
     }
 
-    /// Errors for every length, over several directions.
-    fn errors(
-        &self,
-        directions: &[Vec<f64>],
-        error: impl Fn(&[f64], f64) -> f64,
-    ) -> [f64; LENGTHS.len()] {
-        LENGTHS.map(|h| directions.iter().map(|v| error(v, h)).fold(0.0, f64::hypot))
-    }
-
     fn slope(&self, name: &str, expected: f64, errors: &[f64]) -> GeometryRow {
         self.row(name, Quantity::Slope, log_slope(&LENGTHS, errors), expected)
     }
@@ -313,6 +304,14 @@ impl Subject {
         };
         GeometryRow { name: format!("{name} ({})", self.label), quantity, measured, expected, pass }
     }
+}
+
+/// Errors for every length, over several directions.
+fn errors_along(
+    directions: &[Vec<f64>],
+    error: impl Fn(&[f64], f64) -> f64,
+) -> [f64; LENGTHS.len()] {
+    LENGTHS.map(|h| directions.iter().map(|v| error(v, h)).fold(0.0, f64::hypot))
 }
 
 /// Least-squares slope of `ln error` over `ln length`.

@@ -343,8 +343,9 @@ impl Rco {
                 }
             }
             let Some((r, _)) = worst else { break };
+            // The price stays: should the step's curvature lead back to the limit at once,
+            // the next one leaves it again.
             self.active[r] = false;
-            next.price[r] = 0.0;
         }
     }
 

@@ -16,13 +16,14 @@ const MAX_SAMPLES: usize = 1 << 16;
 pub struct RcoSettings {
     /// Seed of the Gumbel noise; default 0.
     pub seed: u64,
-    /// Length of an Adam step in logits; default 0.1, as in the paper.
+    /// Length of an Adam step in logits; default 0.2 (the paper takes 0.1).
     pub learning_rate: f64,
     /// Moments of Adam.
     pub adam: AdamSettings,
     /// Temperature of the first step; default 1.
     pub tau_start: f64,
-    /// Temperature of the last step; default 0.01.
+    /// Temperature of the last step; default 0.1. The paper goes down to 0.01, where hardly
+    /// any sample has a gradient; on separable problems that left a larger gap.
     pub tau_end: f64,
     /// Steps over which the temperature falls; default 200. Later steps are taken at
     /// `tau_end`.
@@ -45,10 +46,10 @@ impl Default for RcoSettings {
     fn default() -> Self {
         Self {
             seed: 0,
-            learning_rate: 0.1,
+            learning_rate: 0.2,
             adam: AdamSettings::default(),
             tau_start: 1.0,
-            tau_end: 0.01,
+            tau_end: 0.1,
             steps: 200,
             samples_per_step: 4,
             antithetic: true,

@@ -6,7 +6,7 @@ use super::*;
 use crate::budget::{Budget, BudgetKind};
 use crate::decisions::Decisions;
 use crate::knapsack::Solver;
-use crate::manifold::RESIDUAL;
+use crate::manifold::{Direction, RESIDUAL};
 use crate::problem::{GroupSpec, OptionSpec, Problem};
 use crate::rng::{self, Purpose};
 
@@ -23,7 +23,7 @@ fn separable(seed: u64, count: usize, options: u64, resources: usize) -> (Proble
             .map(|k| {
                 let jitter = 1.0 + 0.2 * stream.uniform();
                 losses.push(strength * jitter * 3.0_f64.powi(-(k as i32)));
-                let cost = |r: u64| (k + 2) * size + stream_free(size, k, r);
+                let cost = |r: u64| (k + 2) * size + offset(size, k, r);
                 OptionSpec::new(format!("{k}"), (0..resources as u64).map(cost).collect::<Vec<_>>())
             })
             .collect();
@@ -39,7 +39,7 @@ fn separable(seed: u64, count: usize, options: u64, resources: usize) -> (Proble
 }
 
 /// A cost that differs between resources without a pattern.
-fn stream_free(size: u64, k: u64, r: u64) -> u64 {
+fn offset(size: u64, k: u64, r: u64) -> u64 {
     (size * 7 + k * 13 + r * 5) * (r + 1) % 37
 }
 
@@ -73,11 +73,7 @@ fn every_iterate_is_on_the_manifold_under_stochastic_gradients() {
             let (problem, losses) = separable(seed, 30, 5, 1);
             let mut budgets = problem.budgets().to_vec();
             budgets[0].kind = kind;
-            let direction = if seed % 2 == 0 {
-                Default::default()
-            } else {
-                crate::manifold::Direction::CostPerWeight
-            };
+            let direction = if seed % 2 == 0 { Direction::Cost } else { Direction::CostPerWeight };
             let settings = RcoSettings { direction, ..settings() };
             let start = vec![0.0; problem.decisions().option_count()];
             let mut rco = Rco::new(problem.decisions(), &budgets, settings, &start).unwrap();
@@ -172,6 +168,119 @@ fn the_number_of_threads_does_not_change_a_bit() {
 }
 
 #[test]
+fn several_limits_hold_at_every_iterate() {
+    for seed in 0..4 {
+        let (problem, losses) = separable(seed, 20, 4, 2);
+        let start = vec![0.0; problem.decisions().option_count()];
+        let mut rco = Rco::new(problem.decisions(), problem.budgets(), settings(), &start).unwrap();
+        assert!(rco.tight().contains(&true));
+        for _ in 0..50 {
+            let report = noisy_step(&mut rco, &losses, seed);
+            assert!(report.residual <= RESIDUAL, "{report:?}");
+            for r in 0..2 {
+                let residual = rco.manifold().residual(rco.probs(), r);
+                assert!(residual <= RESIDUAL && (!rco.tight()[r] || residual >= -RESIDUAL));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_limit_is_left_where_less_is_better_and_held_where_more_is() {
+    let (problem, losses) = separable(8, 20, 4, 1);
+    let start = vec![0.0; losses.len()];
+    let run = |losses: &[f64]| {
+        let mut rco = Rco::new(problem.decisions(), problem.budgets(), settings(), &start).unwrap();
+        assert!(rco.tight()[0]);
+        for _ in 0..40 {
+            let samples = rco.sample().unwrap();
+            rco.update(&vec![losses.to_vec(); samples.len()]).unwrap();
+        }
+        (rco.tight()[0], rco.manifold().residual(rco.probs(), 0))
+    };
+    let (tight, residual) = run(&losses);
+    assert!(tight && residual.abs() <= RESIDUAL);
+    let costly: Vec<f64> = losses.iter().map(|x| -x).collect();
+    let (tight, residual) = run(&costly);
+    assert!(!tight && residual < -0.05, "{residual}");
+}
+
+#[test]
+fn an_exact_budget_is_held_even_where_less_is_better() {
+    let (problem, losses) = separable(8, 20, 4, 1);
+    let start = vec![0.0; losses.len()];
+    let mut budgets = problem.budgets().to_vec();
+    budgets[0].kind = BudgetKind::Exactly;
+    let mut rco = Rco::new(problem.decisions(), &budgets, settings(), &start).unwrap();
+    for _ in 0..20 {
+        let samples = rco.sample().unwrap();
+        rco.update(&vec![losses.iter().map(|x| -x).collect(); samples.len()]).unwrap();
+        assert!(rco.tight()[0]);
+    }
+}
+
+#[test]
+fn a_refused_update_leaves_the_state_alone() {
+    let (problem, losses) = separable(2, 10, 4, 1);
+    let start = vec![0.0; losses.len()];
+    let mut rco = Rco::new(problem.decisions(), problem.budgets(), settings(), &start).unwrap();
+    let before = rco.state();
+    let good = vec![losses.clone(); 4];
+    let early = rco.update(&good).unwrap_err();
+    assert!(matches!(early, OptimizerError::NoSamples { step: 0 }));
+    rco.sample().unwrap();
+    let few = rco.update(&good[..3]).unwrap_err();
+    assert!(matches!(few, OptimizerError::GradientCount { expected: 4, found: 3 }));
+    let mut short = good.clone();
+    short[1].pop();
+    assert!(matches!(rco.update(&short).unwrap_err(), OptimizerError::Length { .. }));
+    let mut nan = good.clone();
+    nan[3][5] = f64::NAN;
+    let error = rco.update(&nan).unwrap_err();
+    assert!(matches!(error, OptimizerError::NotFinite { index: 5, .. }));
+    assert_eq!(rco.state(), before);
+    rco.update(&good).unwrap();
+    assert_eq!(rco.step(), 1);
+}
+
+#[test]
+fn a_state_of_another_problem_is_refused() {
+    let (problem, losses) = separable(2, 10, 4, 1);
+    let start = vec![0.0; losses.len()];
+    let new = || Rco::new(problem.decisions(), problem.budgets(), settings(), &start).unwrap();
+    let mut state = new().state();
+    state.adam.second.push(0.0);
+    let error = new().restore(state).unwrap_err();
+    assert!(matches!(error, OptimizerError::Length { what: "the second moment", .. }));
+    let short = Rco::new(problem.decisions(), problem.budgets(), settings(), &start[1..]);
+    assert!(matches!(short.unwrap_err(), OptimizerError::Length { .. }));
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
+    let base = RcoSettings::default;
+    base().validate().unwrap();
+    let bad = [
+        ("learning_rate", RcoSettings { learning_rate: 0.0, ..base() }),
+        ("tau_start", RcoSettings { tau_start: f64::NAN, ..base() }),
+        ("tau_end", RcoSettings { tau_end: 2.0, ..base() }),
+        ("steps", RcoSettings { steps: 0, ..base() }),
+        ("samples_per_step", RcoSettings { samples_per_step: 0, ..base() }),
+        ("logit_span", RcoSettings { logit_span: 1.0, ..base() }),
+        (
+            "adam.beta1",
+            RcoSettings { adam: AdamSettings { beta1: 1.0, ..AdamSettings::default() }, ..base() },
+        ),
+    ];
+    for (expected, settings) in bad {
+        match settings.validate().unwrap_err() {
+            OptimizerError::Setting { name, .. } => assert_eq!(name, expected),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
 fn reaches_the_optimum_of_a_separable_problem() {
     for seed in 0..3 {
         let (problem, losses) = separable(20 + seed, 50, 6, 1);
@@ -190,18 +299,17 @@ fn reaches_the_optimum_of_a_separable_problem() {
             let samples = rco.sample().unwrap();
             rco.update(&vec![losses.clone(); samples.len()]).unwrap();
         }
-        let log: Vec<f64> = rco.logits().to_vec();
-        solver.solve(&log, &mut choices).unwrap();
+        solver.solve(rco.logits(), &mut choices).unwrap();
         let found = value(decisions, &losses, &choices);
         // Share of the way from the loss at the start to the optimum.
-        let uniform: f64 = rco_start_loss(&problem, &losses);
+        let uniform = uniform_loss(&problem, &losses);
         let share = (uniform - found) / (uniform - optimum);
         assert!(share >= 0.99, "seed {seed}: {found} against {optimum}, {share}");
-        println!("seed {seed}: found {found} optimum {optimum} ratio {}", found / optimum);
     }
 }
 
-fn rco_start_loss(problem: &Problem, losses: &[f64]) -> f64 {
+/// Expected loss of uniform logits put onto the budget.
+fn uniform_loss(problem: &Problem, losses: &[f64]) -> f64 {
     let start = vec![0.0; losses.len()];
     let rco = Rco::new(problem.decisions(), problem.budgets(), settings(), &start).unwrap();
     rco.probs().iter().zip(losses).map(|(p, x)| p * x).sum()

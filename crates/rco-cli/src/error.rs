@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rco_core::ProblemError;
 use rco_core::knapsack::KnapsackError;
+use rco_core::manifold::ManifoldError;
 use rco_core::search::SearchError;
 use rco_problems::file::{FileError, FileErrorKind};
 
@@ -34,6 +35,10 @@ pub(crate) enum CliError {
     RunDamaged { path: PathBuf, reason: String },
     #[error("settings file {path}: {source}")]
     Settings { path: PathBuf, source: serde_json::Error },
+    #[error("{failed} of {checks} checks of the geometry failed with seed {seed}")]
+    Geometry { failed: usize, checks: usize, seed: u64 },
+    #[error(transparent)]
+    Manifold(#[from] ManifoldError),
     #[error("interrupted; {hint}")]
     Interrupted { hint: String },
 }
@@ -78,6 +83,7 @@ impl CliError {
             Self::Exists { .. } | Self::Settings { .. } => 2,
             Self::NoFolder { .. } | Self::Io { .. } | Self::Stdout(_) => 5,
             Self::OtherRun { .. } | Self::RunInUse { .. } | Self::RunDamaged { .. } => 6,
+            Self::Geometry { .. } | Self::Manifold(_) => 1,
             Self::Interrupted { .. } => 130,
         }
     }

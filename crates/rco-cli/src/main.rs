@@ -16,7 +16,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-
 /// Chooses one option for each group so that the loss is smallest and the cost stays
 /// within the budget, to the unit.
 #[derive(Debug, Parser)]
@@ -36,12 +35,15 @@ Exit codes:
 #[derive(Debug, Subcommand)]
 enum Command {
     Solve(commands::solve::Args),
+    #[command(subcommand, hide = true)]
+    Check(commands::check::Check),
     Schema(commands::schema::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Solve(args) => commands::solve::run(&args),
+        Command::Check(check) => commands::check::run(&check),
         Command::Schema(args) => commands::schema::run(&args),
     };
     match result {

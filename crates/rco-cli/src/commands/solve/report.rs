@@ -1,5 +1,6 @@
 //! What `rco solve` prints.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use rco_core::knapsack::{Certificate, Status};
@@ -119,7 +120,7 @@ impl<'a> Report<'a> {
             out.line(table)?;
         }
         if outcome.candidates.len() > 1 {
-            out.heading("Candidates, best first")?;
+            out.heading("Candidates, the best of each kind")?;
             out.line(self.candidate_table(&outcome.candidates))?;
         }
         if every_group {
@@ -159,7 +160,9 @@ impl<'a> Report<'a> {
         header.extend(self.instance.heldout.then_some("held-out"));
         header.extend(self.resource_names());
         let mut table = Columns::new(&header, 2);
-        for candidate in candidates.iter().take(MAX_ROWS) {
+        let mut seen = HashSet::new();
+        let firsts = candidates.iter().filter(|c| seen.insert((c.method, c.origin.as_str())));
+        for candidate in firsts.take(MAX_ROWS) {
             let calibration = candidate.loss_calibration.or(Some(candidate.loss_heldout));
             let mut row =
                 vec![candidate.method.to_string(), candidate.origin.clone(), loss(calibration)];

@@ -53,7 +53,7 @@ pub enum Direction {
 
 /// The budget manifold of a problem, with all the memory that its operations need.
 ///
-/// Apart from construction nothing allocates.
+/// After construction, normals, projection, retraction and transport allocate nothing.
 #[derive(Debug, Clone)]
 pub struct Manifold {
     offsets: Vec<usize>,

@@ -104,7 +104,8 @@ impl Manifold {
             length = if high.is_infinite() {
                 (4.0 * length).min(longest)
             } else {
-                // Secant, kept away from the ends of the bracket.
+                // Secant, kept away from the ends of the bracket. Where the step was far too
+                // long, from a flat place, the secant means nothing: tenths are faster.
                 let secant = low + (high - low) * slope_low / (slope_low - slope_high);
                 let margin = 0.1 * (high - low);
                 if low == 0.0 && high > 1e-3 && slope_high > 1e3 * descent.abs() {

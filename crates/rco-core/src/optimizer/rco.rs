@@ -119,7 +119,7 @@ impl Rco {
         let manifold = Manifold::new(decisions, budgets, settings.direction)?;
         let dimension = manifold.dimension();
         state.check(dimension, budgets.len())?;
-        let solver = Solver::new(decisions, budgets, settings.solver.clone())?;
+        let solver = Solver::new(decisions, budgets, settings.solver)?;
         let worker =
             Worker { solver, perturbed: vec![0.0; dimension], probs: vec![0.0; dimension] };
         let mut rco = Self {

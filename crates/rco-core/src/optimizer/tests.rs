@@ -286,8 +286,7 @@ fn reaches_the_optimum_of_a_separable_problem() {
         let (problem, losses) = separable(20 + seed, 50, 6, 1);
         let decisions = problem.decisions();
         let settings = RcoSettings { steps: 100, seed, ..RcoSettings::default() };
-        let mut solver =
-            Solver::new(decisions, problem.budgets(), settings.solver.clone()).unwrap();
+        let mut solver = Solver::new(decisions, problem.budgets(), settings.solver).unwrap();
         let values: Vec<f64> = losses.iter().map(|x| -x).collect();
         let mut choices = vec![0; decisions.len()];
         solver.solve(&values, &mut choices).unwrap();

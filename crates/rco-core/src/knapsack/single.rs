@@ -1,0 +1,193 @@
+//! One budget: linear relaxation, reduced-cost fixing, exact core.
+
+use super::certificate::relative_gap;
+use super::core::{Candidate, Core, Outcome, Task};
+use super::instance::Instance;
+use super::linear::Linear;
+use super::reach::{Reach, reach, witness};
+use super::{Certificate, Effort, KnapsackError, Settings, Status, Work};
+use crate::budget::{Budget, BudgetKind};
+use crate::decisions::Decisions;
+
+/// Widths of the runs that look for a good solution before the run that proves.
+const NARROW: usize = 32;
+/// Factor by which the width grows while no solution has been found.
+const WIDEN: usize = 16;
+
+/// A knapsack with one budget and its workspace.
+#[derive(Debug, Clone)]
+pub(super) struct Single {
+    instance: Instance,
+    budget: Budget,
+    settings: Settings,
+    exactly: bool,
+    reach: Reach,
+    linear: Linear,
+    core: Core,
+    /// Place of every decision in the best solution.
+    place: Vec<u32>,
+}
+
+impl Single {
+    pub(super) fn new(
+        decisions: &Decisions,
+        resource: usize,
+        budget: &Budget,
+        settings: Settings,
+    ) -> Result<Self, KnapsackError> {
+        let exactly = budget.kind == BudgetKind::Exactly;
+        let mut instance = Instance::new(decisions, resource, budget, false)?;
+        let mut found = Reach::Met;
+        if exactly {
+            let all = Instance::new(decisions, resource, budget, true)?;
+            found = reach(&all, all.aligned, &settings);
+            if let Reach::Between { below, .. } = found {
+                instance.capacity = below;
+            }
+        }
+        Ok(Self {
+            linear: Linear::new(&instance),
+            core: Core::default(),
+            place: Vec::with_capacity(instance.len()),
+            budget: budget.clone(),
+            instance,
+            settings,
+            exactly,
+            reach: found,
+        })
+    }
+
+    /// See [`Solver::solve`](super::Solver::solve).
+    pub(super) fn solve(
+        &mut self,
+        offsets: &[usize],
+        values: &[f64],
+        choices: &mut [u32],
+    ) -> Result<Certificate, KnapsackError> {
+        self.linear.solve(&self.instance, values, self.instance.capacity, self.exactly);
+        let task =
+            Task { lambda: self.linear.lambda, room: self.linear.room, exactly: self.exactly };
+        let start = self.collect(task, values);
+        let outcome = self.search(task, values, start)?;
+
+        let mut cost = 0;
+        for (decision, choice) in choices.iter_mut().enumerate() {
+            let place = self.place[decision] as usize;
+            *choice = self.instance.flat[place] - offsets[decision] as u32;
+            cost += self.instance.cost[place];
+        }
+        let value = total_value(&self.place, &self.instance.flat, values);
+        let bound = value + (outcome.shortfall - outcome.proven).max(0.0);
+        let gap = relative_gap(value, bound);
+        let cost = self.instance.total(cost);
+        let status = match self.reach {
+            Reach::Between { below, above } => Status::Nearest {
+                below: self.instance.total(below),
+                above: above.map(|reduced| self.instance.total(reduced)),
+            },
+            _ if gap > 0.0 => Status::LimitReached,
+            _ => Status::Optimal,
+        };
+        Ok(Certificate { value, bound, gap, cost, slack: self.budget.limit - cost, status })
+    }
+
+    /// Collects the options that could improve on the break solution or on the best
+    /// change of one decision; returns the shortfall of the better of these.
+    fn collect(&mut self, task: Task, values: &[f64]) -> f64 {
+        let Self { instance, linear, core, .. } = self;
+        core.clear();
+        let mut shortfall = task.shortfall(0, 0.0);
+        let mut best = None;
+        for (decision, bounds) in instance.starts.windows(2).enumerate() {
+            let chosen = linear.place[decision] as usize;
+            let (value, cost) = (values[instance.flat[chosen] as usize], instance.cost[chosen]);
+            for place in bounds[0]..bounds[1] {
+                let delta = instance.cost[place] - cost;
+                let lost = value - values[instance.flat[place] as usize];
+                // Not negative but for rounding: the break option is on the hull.
+                let loss = (lost + task.lambda * delta as f64).max(0.0);
+                if loss >= shortfall || place == chosen {
+                    continue;
+                }
+                let candidate =
+                    Candidate { loss, delta, decision: decision as u32, place: place as u32 };
+                let total = task.shortfall(delta, loss);
+                if total < shortfall {
+                    shortfall = total;
+                    best = Some(candidate);
+                }
+                core.candidates.push(candidate);
+            }
+        }
+        core.start_from(best);
+        shortfall
+    }
+
+    /// Searches the core and leaves the best solution in `place`.
+    fn search(&mut self, task: Task, values: &[f64], start: f64) -> Result<Outcome, KnapsackError> {
+        let Settings { max_states, max_nodes, effort } = self.settings;
+        let max_states = max_states.max(16);
+        let mut best = Outcome { shortfall: start, proven: 0.0 };
+        let mut width = NARROW;
+        loop {
+            self.core.arrange(best.shortfall);
+            let nodes = max_nodes.saturating_sub(self.core.looked_at);
+            let found = self.core.run(task, best.shortfall, width.min(max_states), nodes);
+            best = Outcome { proven: best.proven.max(found.proven), ..found };
+            let proven = best.proven >= best.shortfall;
+            if proven || width >= max_states || self.core.looked_at >= max_nodes {
+                break;
+            }
+            if best.shortfall.is_finite() {
+                if effort == Effort::Incumbent {
+                    break;
+                }
+                width = max_states;
+            } else {
+                width *= WIDEN;
+            }
+        }
+        self.place.clear();
+        self.place.extend_from_slice(&self.linear.place);
+        for change in self.core.best_changes() {
+            self.place[change.decision as usize] = change.place;
+        }
+        if best.shortfall.is_infinite() {
+            self.place = witness(&self.instance, self.instance.capacity, &self.settings)
+                .ok_or_else(|| KnapsackError::Undecided {
+                    resources: format!("`{}`", self.budget.resource),
+                    max_states,
+                    max_nodes,
+                })?;
+            best.shortfall = self.loss(task, values);
+        }
+        Ok(best)
+    }
+
+    /// Loss of the solution in `place` against the relaxation.
+    fn loss(&self, task: Task, values: &[f64]) -> f64 {
+        let Instance { flat, cost, .. } = &self.instance;
+        let pairs = self.place.iter().zip(&self.linear.place);
+        pairs
+            .map(|(&place, &chosen)| {
+                let (place, chosen) = (place as usize, chosen as usize);
+                let lost = values[flat[chosen] as usize] - values[flat[place] as usize];
+                (lost + task.lambda * (cost[place] - cost[chosen]) as f64).max(0.0)
+            })
+            .sum()
+    }
+
+    /// See [`Solver::work`](super::Solver::work).
+    pub(super) fn work(&self) -> Work {
+        Work {
+            core_decisions: self.core.decisions(),
+            core_options: self.core.candidates.len(),
+            states: self.core.looked_at,
+        }
+    }
+}
+
+/// Sum of the values of the chosen places.
+fn total_value(places: &[u32], flat: &[u32], values: &[f64]) -> f64 {
+    places.iter().map(|&place| values[flat[place as usize] as usize]).sum()
+}

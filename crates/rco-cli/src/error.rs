@@ -70,7 +70,11 @@ impl CliError {
             },
             Self::Search(error) => match error {
                 SearchError::Unreachable { .. }
-                | SearchError::Knapsack(KnapsackError::Infeasible { .. }) => 3,
+                | SearchError::Knapsack(
+                    KnapsackError::Infeasible { .. }
+                    | KnapsackError::JointlyInfeasible { .. }
+                    | KnapsackError::Undecided { .. },
+                ) => 3,
                 SearchError::Setting { .. }
                 | SearchError::UnknownMethod { .. }
                 | SearchError::NotSeparable

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use rco_core::rng::{Purpose, stream};
 
 const KILLS: u64 = 20;
+/// Steps of RCO: a run takes about two seconds.
+const STEPS: u64 = 150;
 
 /// A quadratic problem: every group interacts with eight others.
 fn write_problem(path: &Path) {
@@ -51,10 +53,10 @@ fn write_problem(path: &Path) {
     fs::write(path, text).unwrap();
 }
 
-fn solve(problem: &Path, run: &Path, more: &[&str]) -> Command {
+fn solve(problem: &Path, run: &Path, steps: u64, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rco"));
     command
-        .args(["solve", "--quiet", "--method", "portfolio", "--steps", "150", "--seed", "3"])
+        .args(["solve", "--quiet", "--seed", "3", "--steps", &steps.to_string()])
         .args(["--threads", "2", "--checkpoint-every", "0", "--run"])
         .arg(run)
         .arg(problem)
@@ -72,13 +74,13 @@ fn a_run_killed_20_times_ends_with_the_plan_of_an_undisturbed_one() {
     let (calm, disturbed) = (dir.path().join("calm"), dir.path().join("disturbed"));
 
     let started = Instant::now();
-    assert!(solve(&problem, &calm, &[]).status().unwrap().success());
+    assert!(solve(&problem, &calm, STEPS, &[]).status().unwrap().success());
     let undisturbed = started.elapsed();
 
     let mut random = stream(2, Purpose::Instance, 0);
     let mut killed = 0;
     while killed < KILLS {
-        let mut child = solve(&problem, &disturbed, &[]).spawn().unwrap();
+        let mut child = solve(&problem, &disturbed, STEPS, &[]).spawn().unwrap();
         sleep(undisturbed.mul_f64(0.12 * random.uniform()));
         child.kill().unwrap();
         let status = child.wait().unwrap();
@@ -86,7 +88,7 @@ fn a_run_killed_20_times_ends_with_the_plan_of_an_undisturbed_one() {
         assert!(status.code().is_none() || status.success(), "{status}");
         killed += 1;
     }
-    assert!(solve(&problem, &disturbed, &[]).status().unwrap().success());
+    assert!(solve(&problem, &disturbed, STEPS, &[]).status().unwrap().success());
 
     let plan = |run: &Path| fs::read_to_string(run.join("plan.json")).unwrap();
     assert_eq!(plan(&calm), plan(&disturbed));
@@ -108,7 +110,7 @@ fn a_changed_input_is_refused_and_named() {
     let text = fs::read_to_string(source).unwrap();
     fs::write(&problem, &text).unwrap();
     let go = |more: &[&str]| {
-        let output = solve(&problem, &run, more).output().unwrap();
+        let output = solve(&problem, &run, STEPS, more).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     assert_eq!(go(&[]).0, Some(0));
@@ -135,7 +137,7 @@ fn a_run_folder_in_use_is_refused() {
     let lock = fs::File::create(run.join("lock")).unwrap();
     lock.lock().unwrap();
     let problem = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/problems/pairs.json");
-    let output = solve(&problem, &run, &[]).output().unwrap();
+    let output = solve(&problem, &run, STEPS, &[]).output().unwrap();
     assert_eq!(output.status.code(), Some(6));
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("in use"), "{error}");
@@ -148,7 +150,7 @@ fn a_damaged_description_is_refused() {
     fs::create_dir(&run).unwrap();
     fs::write(run.join("run.json"), "{").unwrap();
     let problem = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/problems/pairs.json");
-    let output = solve(&problem, &run, &[]).output().unwrap();
+    let output = solve(&problem, &run, STEPS, &[]).output().unwrap();
     assert_eq!(output.status.code(), Some(6));
     assert!(String::from_utf8(output.stderr).unwrap().contains("run.json"));
 }
@@ -160,7 +162,7 @@ fn an_interrupt_keeps_the_run() {
     let problem = dir.path().join("problem.json");
     write_problem(&problem);
     let run = dir.path().join("run");
-    let mut child = solve(&problem, &run, &["--steps", "100000"]).spawn().unwrap();
+    let mut child = solve(&problem, &run, 100_000, &[]).spawn().unwrap();
     let waited = Instant::now();
     while !run.join("checkpoint.json").exists() && waited.elapsed() < Duration::from_secs(20) {
         sleep(Duration::from_millis(20));

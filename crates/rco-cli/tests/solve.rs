@@ -43,6 +43,7 @@ const PAIRS: &str = "examples/problems/pairs.json";
 const EXPERTS: &str = "examples/problems/experts.csv";
 
 #[test]
+#[cfg(feature = "highs")]
 fn two_resources_solved_exactly() {
     let (code, out, err) = run(&["solve", TWO, "--method", "exact", "--plan"]);
     assert_eq!((code, err.as_str()), (0, ""));
@@ -86,7 +87,7 @@ fn the_8b_problem_is_solved_with_proof() {
     assert_eq!(code, 0, "{err}");
     let value: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(value["plan"]["certificate"]["gap"], 0.0);
-    assert_eq!(value["plan"]["certificate"]["status"], "Optimal");
+    assert_eq!(value["plan"]["certificate"]["status"], "optimal");
     assert_eq!(value["plan"]["choices"].as_object().unwrap().len(), 252);
     let budget = &value["plan"]["budgets"][0];
     let total = budget["cost"].as_u64().unwrap() + budget["slack"].as_u64().unwrap();
@@ -129,14 +130,16 @@ fn equal_seeds_give_equal_plans_on_any_number_of_threads() {
     let plan = |threads: &str| {
         let path = dir.path().join(format!("{threads}.json"));
         let name = path.to_str().unwrap();
-        let arguments =
-            ["solve", PAIRS, "--method", "rco", "--steps", "20", "--seed", "5", "-o", name];
+        let arguments = [
+            "solve", PAIRS, "--method", "rco", "--steps", "20", "--seed", "5", "--force", "-o",
+            name,
+        ];
         let (code, ..) = run(&[&arguments[..], &["--threads", threads]].concat());
         assert_eq!(code, 0);
         fs::read(path).unwrap()
     };
     assert_eq!(plan("1"), plan("2"));
-    assert_eq!(plan("1").len(), plan("8").len());
+    assert_eq!(plan("1"), plan("8"));
 }
 
 #[test]

@@ -121,7 +121,8 @@ fn huge_penalties_do_not_drown_the_other_values() {
 
 #[test]
 fn an_incumbent_is_feasible_and_its_bound_holds() {
-    let (problem, values) = hostile(60, |low, high| Budget::at_most("bytes", low + (high - low) / 3));
+    let (problem, values) =
+        hostile(60, |low, high| Budget::at_most("bytes", low + (high - low) / 3));
     let settings = Settings { effort: Effort::Incumbent, ..Settings::default() };
     let mut solver = Solver::new(problem.decisions(), problem.budgets(), settings).unwrap();
     let certificate = solver.solve(&values, &mut [0; 60]).unwrap();

@@ -60,7 +60,7 @@ are synthetic (a log-normal sensitivity of each tensor times a typical error of 
 8): they show the size of the problem, not the quality of a quantised model.";
 
 /// The text of the problem file.
-pub fn document() -> String {
+pub(crate) fn document() -> String {
     let mut groups = Vec::new();
     for layer in 0..LAYERS {
         for (at, (tensor, rows, columns, mean)) in TENSORS.into_iter().enumerate() {

@@ -40,12 +40,7 @@ impl Family {
     /// All families.
     pub fn all() -> Vec<Self> {
         let mut all: Vec<Self> = KnapsackFamily::ALL.into_iter().map(Self::Separable).collect();
-        all.extend([
-            Self::Compensating,
-            Self::CompensatingNoisy,
-            Self::Pairwise,
-            Self::Enumerated,
-        ]);
+        all.extend([Self::Compensating, Self::CompensatingNoisy, Self::Pairwise, Self::Enumerated]);
         all
     }
 
@@ -94,8 +89,7 @@ impl Instance {
 pub fn draw(family: Family, shape: Shape, seed: u64) -> Result<Instance, BenchError> {
     let (problem, mut objective, optimum) = match family {
         Family::Separable(kind) => {
-            let drawn =
-                kind.generate(shape.groups, shape.options, shape.tightness, seed)?;
+            let drawn = kind.generate(shape.groups, shape.options, shape.tightness, seed)?;
             let losses: Vec<f64> = drawn.values.iter().map(|v| -v).collect();
             let mut solver = exact(&drawn.problem)?;
             let mut choices = vec![0; drawn.problem.decisions().len()];
@@ -131,8 +125,7 @@ fn enumerated(
     tightness: f64,
     seed: u64,
 ) -> Result<(Problem, Box<dyn Objective + Send>, f64), BenchError> {
-    let shape =
-        Shape { groups: ENUMERATED_GROUPS, options: ENUMERATED_OPTIONS, tightness };
+    let shape = Shape { groups: ENUMERATED_GROUPS, options: ENUMERATED_OPTIONS, tightness };
     // Only the problem is taken: costs and a budget that some plan meets exactly.
     let drawn = planted(Family::Compensating, shape, seed)?;
     let problem = drawn.problem;
@@ -177,11 +170,7 @@ fn exact(problem: &Problem) -> Result<Solver, BenchError> {
 }
 
 /// Mean loss of random plans that fill the budget: uniform values, exact knapsack.
-fn anchor(
-    problem: &Problem,
-    objective: &mut dyn Objective,
-    seed: u64,
-) -> Result<f64, BenchError> {
+fn anchor(problem: &Problem, objective: &mut dyn Objective, seed: u64) -> Result<f64, BenchError> {
     let mut solver = exact(problem)?;
     let decisions = problem.decisions();
     let mut choices = vec![0; decisions.len()];
@@ -194,4 +183,3 @@ fn anchor(
     }
     Ok(sum / ANCHOR_PLANS as f64)
 }
-

@@ -153,9 +153,7 @@ pub fn effort_plot(title: &str, rows: &[Row]) -> Result<String, BenchError> {
                 })
                 .collect();
             chart
-                .draw_series(
-                    LineSeries::new(line, colour.stroke_width(2)).point_size(4),
-                )
+                .draw_series(LineSeries::new(line, colour.stroke_width(2)).point_size(4))
                 .map_err(failed)?
                 .label(*method)
                 .legend(move |(x, y)| {

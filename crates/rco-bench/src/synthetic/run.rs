@@ -63,7 +63,8 @@ pub fn run(
         .into_iter()
         .filter(|c| settings.methods.is_empty() || settings.methods.iter().any(|m| m == c.name))
         .collect();
-    if let Some(unknown) = settings.methods.iter().find(|m| contenders.iter().all(|c| c.name != **m))
+    if let Some(unknown) =
+        settings.methods.iter().find(|m| contenders.iter().all(|c| c.name != **m))
     {
         return Err(BenchError::UnknownContender { name: unknown.clone() });
     }
@@ -131,11 +132,8 @@ fn run_one(
     settings: &SearchSettings,
 ) -> Result<Row, BenchError> {
     let mut instance = draw(task.family, task.shape, task.seed)?;
-    let settings = SearchSettings {
-        seed: task.seed,
-        evaluations: Some(task.limit),
-        ..settings.clone()
-    };
+    let settings =
+        SearchSettings { seed: task.seed, evaluations: Some(task.limit), ..settings.clone() };
     let outcome =
         search(&instance.problem, instance.objective.as_mut(), &settings, &mut NoObserver)?;
     let budget = instance.problem.budgets()[0].limit;

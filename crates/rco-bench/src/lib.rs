@@ -1,6 +1,7 @@
 //! Benchmarks: what is claimed about `rco-core`, measured against others in one run.
 
 mod error;
+pub mod knapsack;
 pub mod synthetic;
 
 pub use error::BenchError;

@@ -46,6 +46,8 @@ struct Trace {
 }
 
 const ROOT: u32 = u32::MAX;
+/// Traces are not cleaned up below this number.
+const LEAST_TRACES: usize = 1 << 12;
 
 /// What a run found.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -97,8 +99,6 @@ pub(super) struct Core {
     best_changes: Vec<Candidate>,
     /// Partial solutions looked at since [`Core::clear`].
     pub(super) looked_at: u64,
-    /// Partial solutions that were kept, at most at once.
-    pub(super) peak: usize,
 }
 
 impl Core {
@@ -107,7 +107,6 @@ impl Core {
         self.candidates.clear();
         self.best_changes.clear();
         self.looked_at = 0;
-        self.peak = 0;
     }
 
     /// Takes the change of one decision as the best solution so far; `None` means no change.
@@ -165,6 +164,7 @@ impl Core {
         let mut dropped = f64::INFINITY;
         self.traces.clear();
         self.best = ROOT;
+        self.merged.clear();
         self.states.clear();
         self.states.push(State { delta: 0, loss: 0.0, trace: ROOT });
         let mut improved = false;
@@ -180,14 +180,8 @@ impl Core {
                 dropped = open.fold(dropped, f64::min);
                 break;
             }
-            self.extend(task, rest, stage, &mut shortfall, &mut improved);
-            self.peak = self.peak.max(self.states.len());
-            if self.states.len() > width {
-                dropped = dropped.min(self.shrink(task, rest, width));
-            }
-            if self.traces.len() > (2 * width).max(1 << 12) {
-                self.compact();
-            }
+            let cut = self.extend(task, rest, stage, width, &mut shortfall, &mut improved);
+            dropped = dropped.min(cut);
         }
         if improved {
             self.record_best();
@@ -195,15 +189,17 @@ impl Core {
         Outcome { shortfall, proven: dropped.min(shortfall) }
     }
 
-    /// One stage: every state unchanged or with one of the stage's candidates.
+    /// One stage: every state unchanged or with one of the stage's candidates. Returns
+    /// the smallest bound of what had to be dropped to keep to `width`.
     fn extend(
         &mut self,
         task: Task,
         rest: Rest,
         stage: Stage,
+        width: usize,
         shortfall: &mut f64,
         improved: &mut bool,
-    ) {
+    ) -> f64 {
         let count = stage.end - stage.start + 1;
         self.looked_at += self.states.len() as u64 * u64::from(count);
         // Improvements first: the smaller the shortfall, the fewer states survive.
@@ -220,6 +216,7 @@ impl Core {
                 }
             }
         }
+        let mut dropped = f64::INFINITY;
         let alive = |state: &State| rest.bound(task, state.delta, state.loss) < *shortfall;
         self.merged.clear();
         self.merged.extend(self.states.iter().filter(|state| alive(state)));
@@ -251,29 +248,17 @@ impl Core {
             for old in kept {
                 out.push(old);
             }
+            if self.merged.len() > 2 * width {
+                let cut = shrink(&mut self.merged, &mut self.bounds, task, rest, width);
+                dropped = dropped.min(cut);
+            }
+            if self.traces.len() > (4 * width).max(LEAST_TRACES) {
+                self.compact();
+            }
         }
         std::mem::swap(&mut self.states, &mut self.merged);
-    }
-
-    /// Keeps the `width` states with the smallest bounds; returns the smallest bound
-    /// that was dropped.
-    fn shrink(&mut self, task: Task, rest: Rest, width: usize) -> f64 {
-        self.bounds.clear();
-        self.bounds.extend(self.states.iter().map(|s| rest.bound(task, s.delta, s.loss)));
-        let (_, &mut cut, _) = self.bounds.select_nth_unstable_by(width, f64::total_cmp);
-        let mut dropped = f64::INFINITY;
-        let mut left = width;
-        self.states.retain(|state| {
-            let bound = rest.bound(task, state.delta, state.loss);
-            let keep = bound <= cut && left > 0;
-            if keep {
-                left -= 1;
-            } else {
-                dropped = dropped.min(bound);
-            }
-            keep
-        });
-        dropped
+        self.merged.clear();
+        dropped.min(shrink(&mut self.states, &mut self.bounds, task, rest, width))
     }
 
     /// Forgets the traces that no state and no incumbent needs.
@@ -282,7 +267,8 @@ impl Core {
         const LIVE: u32 = 1;
         self.marks.clear();
         self.marks.resize(self.traces.len(), DEAD);
-        let ends = self.states.iter().map(|s| s.trace).chain([self.best]);
+        let lists = self.states.iter().chain(&self.merged);
+        let ends = lists.map(|s| s.trace).chain([self.best]);
         for trace in ends.filter(|&t| t != ROOT) {
             self.marks[trace as usize] = LIVE;
         }
@@ -306,7 +292,8 @@ impl Core {
             }
         }
         self.traces.truncate(kept as usize);
-        for state in self.states.iter_mut().filter(|s| s.trace != ROOT) {
+        let lists = self.states.iter_mut().chain(&mut self.merged);
+        for state in lists.filter(|s| s.trace != ROOT) {
             state.trace = self.marks[state.trace as usize];
         }
         if self.best != ROOT {
@@ -323,6 +310,36 @@ impl Core {
             trace = previous;
         }
     }
+}
+
+/// Keeps the `width` states with the smallest bounds, if there are more; returns the
+/// smallest bound that was dropped.
+fn shrink(
+    states: &mut Vec<State>,
+    bounds: &mut Vec<f64>,
+    task: Task,
+    rest: Rest,
+    width: usize,
+) -> f64 {
+    let mut dropped = f64::INFINITY;
+    if states.len() <= width {
+        return dropped;
+    }
+    bounds.clear();
+    bounds.extend(states.iter().map(|s| rest.bound(task, s.delta, s.loss)));
+    let (_, &mut cut, _) = bounds.select_nth_unstable_by(width, f64::total_cmp);
+    // Those at the cut itself may not all fit.
+    let mut at_cut = width - bounds[..width].iter().filter(|b| **b < cut).count();
+    states.retain(|state| {
+        let bound = rest.bound(task, state.delta, state.loss);
+        let keep = bound < cut || bound == cut && at_cut > 0;
+        at_cut -= usize::from(keep && bound == cut);
+        if !keep {
+            dropped = dropped.min(bound);
+        }
+        keep
+    });
+    dropped
 }
 
 /// Lower bounds on what later stages lose.
@@ -380,5 +397,21 @@ impl<'a> Output<'a> {
             self.least = state.loss - self.task.lambda * state.delta as f64;
             self.states.push(state);
         }
+    }
+}
+
+#[cfg(test)]
+impl Core {
+    /// Elements that the workspace has room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.candidates.capacity()
+            + self.stages.capacity()
+            + self.states.capacity()
+            + self.merged.capacity()
+            + self.spare.capacity()
+            + self.traces.capacity()
+            + self.marks.capacity()
+            + self.bounds.capacity()
+            + self.best_changes.capacity()
     }
 }

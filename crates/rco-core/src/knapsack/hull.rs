@@ -66,3 +66,34 @@ pub(super) fn append_steps(
     }
     (start + first) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hull(cost: &[i64], values: &[f64], descending: bool) -> (u32, Vec<(u32, f64)>) {
+        let flat: Vec<u32> = (0..cost.len() as u32).collect();
+        let mut steps = Vec::new();
+        let first = append_steps(0, cost, &flat, values, 0, descending, &mut steps);
+        (first, steps.iter().map(|step| (step.place, step.slope)).collect())
+    }
+
+    #[test]
+    fn slopes_decrease_and_what_lies_below_the_hull_is_skipped() {
+        // (2, 1) lies below the line from (0, 0) to (4, 8); (6, 7) is dominated.
+        let (first, steps) = hull(&[0, 2, 4, 6, 8], &[0.0, 1.0, 8.0, 7.0, 10.0], false);
+        assert_eq!((first, steps), (0, vec![(2, 2.0), (4, 0.5)]));
+    }
+
+    #[test]
+    fn of_equal_costs_only_the_best_is_on_the_hull() {
+        let (first, steps) = hull(&[0, 0, 3, 3, 3], &[1.0, 2.0, 4.0, 8.0, 5.0], false);
+        assert_eq!((first, steps), (1, vec![(3, 2.0)]));
+    }
+
+    #[test]
+    fn an_exactly_budget_needs_the_falling_side_too() {
+        let (first, steps) = hull(&[0, 1, 2], &[0.0, 3.0, 1.0], true);
+        assert_eq!((first, steps), (0, vec![(1, 3.0), (2, -2.0)]));
+    }
+}

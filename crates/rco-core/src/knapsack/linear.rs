@@ -131,3 +131,11 @@ fn partition(steps: &mut [Step], pivot: f64) -> (usize, usize) {
     }
     (steeper, flatter)
 }
+
+#[cfg(test)]
+impl Linear {
+    /// Elements that the workspace has room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.place.capacity() + self.steps.capacity()
+    }
+}

@@ -126,7 +126,8 @@ impl Single {
     /// Searches the core and leaves the best solution in `place`.
     fn search(&mut self, task: Task, values: &[f64], start: f64) -> Result<Outcome, KnapsackError> {
         let Settings { max_states, max_nodes, effort } = self.settings;
-        let max_states = max_states.max(16);
+        // The upper end keeps indices of partial solutions within 32 bits.
+        let max_states = max_states.clamp(16, 1 << 28);
         let mut best = Outcome { shortfall: start, proven: 0.0 };
         let mut width = NARROW;
         loop {
@@ -190,4 +191,43 @@ impl Single {
 /// Sum of the values of the chosen places.
 fn total_value(places: &[u32], flat: &[u32], values: &[f64]) -> f64 {
     places.iter().map(|&place| values[flat[place as usize] as usize]).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::{GroupSpec, OptionSpec, Problem};
+    use crate::rng::{Purpose, stream};
+
+    #[test]
+    fn a_used_workspace_allocates_nothing_more() {
+        let mut random = stream(1, Purpose::Instance, 0);
+        let specs = (0..252).map(|i| {
+            let size = [65_536, 16_384, 16_384, 65_536, 229_376, 229_376, 229_376][i % 7];
+            let options = [66, 84, 110, 144, 176, 210, 272]
+                .map(|bytes| OptionSpec::new(format!("{bytes}"), [bytes * size]));
+            GroupSpec::new(format!("{i}"), options)
+        });
+        let problem = Problem::builder()
+            .groups(specs)
+            .budget(Budget::at_most("bytes", 4_400_000_000))
+            .build()
+            .unwrap();
+        let decisions = problem.decisions();
+        let mut single =
+            Single::new(decisions, 0, &problem.budgets()[0], Settings::default()).unwrap();
+        let mut choices = vec![0; decisions.len()];
+        let mut rounds = |count: usize| {
+            for _ in 0..count {
+                let values: Vec<f64> = (0..decisions.option_count())
+                    .map(|j| (j % 7) as f64 + random.normal())
+                    .collect();
+                let certificate = single.solve(decisions.offsets(), &values, &mut choices).unwrap();
+                assert_eq!(certificate.status, Status::Optimal);
+            }
+            (single.linear.capacity(), single.core.capacity(), single.place.capacity())
+        };
+        let warm = rounds(100);
+        assert_eq!(rounds(200), warm);
+    }
 }

@@ -1,11 +1,12 @@
-//! Problem files and ready-made objectives for `rco-core`.
+//! Problem files, ready-made objectives and benchmark instances for `rco-core`.
 //!
 //! - [`file`]: problems as JSON (with a published schema) and, if separable, as CSV.
+//! - [`generators`]: separable benchmark instances.
 //! - [`objectives`]: the separable and the quadratic loss.
-//! - [`generators`]: multiple-choice knapsacks of several families, for benchmarks.
 //! - [`planted`]: non-separable problems with a known optimum, for benchmarks.
 
 pub mod file;
 pub mod generators;
+mod hash;
 pub mod objectives;
 pub mod planted;

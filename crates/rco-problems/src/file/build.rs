@@ -29,6 +29,8 @@ pub struct Instance {
     pub pairs: usize,
     /// Whether the file has held-out losses.
     pub heldout: bool,
+    /// SHA-256 of the file, in hexadecimal digits; empty if it was not read from one.
+    pub sha256: String,
 }
 
 impl std::fmt::Debug for Instance {
@@ -106,7 +108,15 @@ impl ProblemFile {
             })
         };
         let (name, description) = (self.name, self.description);
-        Ok(Instance { name, description, problem, objective, pairs: pair_count, heldout })
+        Ok(Instance {
+            name,
+            description,
+            problem,
+            objective,
+            pairs: pair_count,
+            heldout,
+            sha256: String::new(),
+        })
     }
 }
 

@@ -16,6 +16,7 @@ use super::quantity::BudgetOverride;
 use super::read::{ReadOptions, text};
 use super::scalar::{Integer, Limit, Real, Scalar};
 use super::{BudgetEntry, BudgetEntryKind};
+use crate::hash::hex_digest;
 
 /// The column of the cost, if there is one resource without a name of its own.
 const COST: &str = "cost";
@@ -27,6 +28,7 @@ const COST: &str = "cost";
 pub fn parse_csv(bytes: &[u8], name: &str, options: &ReadOptions) -> Result<Instance, FileError> {
     document(bytes, options)
         .and_then(|file| file.into_instance(&options.budgets))
+        .map(|instance| Instance { sha256: hex_digest(bytes), ..instance })
         .map_err(|kind| FileError::new(name, kind))
 }
 

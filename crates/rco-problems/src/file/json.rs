@@ -8,6 +8,7 @@ use super::document::{FORMAT, Object, ProblemFile, VERSION};
 use super::error::{FileError, FileErrorKind};
 use super::read::{ReadOptions, text};
 use super::scalar::Scalar;
+use crate::hash::hex_digest;
 
 /// Reads a problem from the bytes of a JSON file; `name` stands in errors.
 ///
@@ -16,6 +17,7 @@ use super::scalar::Scalar;
 pub fn parse_json(bytes: &[u8], name: &str, options: &ReadOptions) -> Result<Instance, FileError> {
     document(bytes, options)
         .and_then(|file| file.into_instance(&options.budgets))
+        .map(|instance| Instance { sha256: hex_digest(bytes), ..instance })
         .map_err(|kind| FileError::new(name, kind))
 }
 

@@ -2,6 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::hash::hex;
+
 /// Collects numbers; equal sequences give equal texts.
 pub(super) struct Fingerprint(Sha256);
 
@@ -31,11 +33,6 @@ impl Fingerprint {
 
     /// The hash in hexadecimal digits.
     pub(super) fn finish(self) -> String {
-        self.0.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-            use std::fmt::Write;
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        hex(&self.0.finalize())
     }
 }

@@ -164,7 +164,10 @@ mod tests {
     #[test]
     fn losses_whose_sum_overflows_are_refused() {
         let error = Separable::new(&problem(), vec![1e308, 0.0, -1e308, 0.0]).unwrap_err();
-        assert!(error.to_string().contains("sum of the largest losses is inf"), "{error}");
+        assert!(
+            error.to_string().contains("sum of the largest losses (limit 1e299) is inf"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! mix is best. Run it with `cargo run --release --example custom_objective`.
 
 use rco_core::search::{
-    Draw, Evaluation, NoObserver, Objective, ObjectiveError, SearchSettings, Split, search,
+    Draw, Evaluation, Silent, Objective, ObjectiveError, SearchSettings, Split, search,
 };
 use rco_core::{Assignment, Budget, GroupSpec, OptionSpec, Problem};
 
@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             GroupSpec::new(format!("sensor {i}"), options)
         }))
         .build()?;
-    let outcome = search(&problem, &mut Uncovered, &SearchSettings::default(), &mut NoObserver)?;
+    let outcome = search(&problem, &mut Uncovered, &SearchSettings::default(), &mut Silent)?;
     for (i, &k) in outcome.assignment.choices().iter().enumerate() {
         println!("{}: {}", problem.group_name(i), problem.option_name(i, k as usize));
     }

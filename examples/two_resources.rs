@@ -4,7 +4,7 @@
 //! the fast ones large; the file must fit in 40 kB and a step must take at most
 //! 1.5 ms. Run it with `cargo run --release --example two_resources`.
 
-use rco_core::search::{NoObserver, SearchSettings, search};
+use rco_core::search::{Silent, SearchSettings, search};
 use rco_core::{Budget, GroupSpec, OptionSpec, Problem};
 use rco_problems::objectives::Separable;
 
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
         .collect();
     let mut loss = Separable::new(&problem, losses)?;
-    let outcome = search(&problem, &mut loss, &SearchSettings::default(), &mut NoObserver)?;
+    let outcome = search(&problem, &mut loss, &SearchSettings::default(), &mut Silent)?;
     for (layer, &k) in outcome.assignment.choices().iter().enumerate() {
         println!("{}: {}", problem.group_name(layer), problem.option_name(layer, k as usize));
     }

@@ -28,7 +28,7 @@ pub struct RelaxSettings {
 
 impl Default for RelaxSettings {
     fn default() -> Self {
-        Self { learning_rate: 0.1, steps: 200, samples: 4, tau_start: 1.0, tau_end: 0.1 }
+        Self { learning_rate: 0.2, steps: 200, samples: 4, tau_start: 1.0, tau_end: 0.1 }
     }
 }
 

@@ -88,7 +88,7 @@ pub struct WarmStartSettings {
 
 impl Default for WarmStartSettings {
     fn default() -> Self {
-        Self { enabled: true, spread: 3.0 }
+        Self { enabled: true, spread: 1.0 }
     }
 }
 

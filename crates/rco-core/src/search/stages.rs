@@ -18,6 +18,8 @@ use crate::problem::Problem;
 
 /// Evaluations of the evolutionary search after its last generation.
 const LAST_PARENT: u64 = 1;
+/// Generations are planned for one new plan among so many.
+const KNOWN_OFFSPRING: u64 = 8;
 
 /// The stages of a run.
 pub(crate) fn stages(settings: &SearchSettings, separable: bool) -> Vec<MethodName> {
@@ -123,7 +125,11 @@ impl Context<'_> {
             MethodName::Evolution => {
                 let own = baselines.evolution.clone();
                 let price = own.price(self.deterministic);
-                let steps = self.steps(own.generations, price, LAST_PARENT);
+                let mut steps = self.steps(own.generations, price, LAST_PARENT);
+                if self.deterministic && settings.steps.is_none() && self.allowance.is_some() {
+                    // Offspring that are known already cost nothing: the limit ends it.
+                    steps = steps.saturating_mul(KNOWN_OFFSPRING);
+                }
                 Box::new(Evolution::new(own, seed, steps))
             }
             MethodName::Reinforce => {
@@ -144,6 +150,7 @@ impl Context<'_> {
                     settings.warm_start.clone(),
                     baselines.scores.clone(),
                     steps,
+                    settings.steps.is_none() && self.allowance.is_some(),
                     Arc::clone(self.pool),
                 ))
             }

@@ -14,6 +14,7 @@ use crate::problem::Problem;
 fn quick(method: MethodName) -> SearchSettings {
     let mut settings = SearchSettings { method, seed: 3, threads: 1, ..SearchSettings::default() };
     settings.rco.steps = 12;
+    settings.rco.learning_rate = 0.1;
     settings.rco.samples_per_step = 2;
     let relax = &mut settings.baselines.penalty.relax;
     (relax.steps, relax.samples) = (12, 2);

@@ -230,7 +230,7 @@ mod middle {
         model.set_option("mip_rel_gap", 0.0);
         model.set_option("mip_abs_gap", 1e-9);
         model.set_option("threads", 1);
-        model.set_option("time_limit", 2.0);
+        model.set_option("mip_max_nodes", 200);
         let solved = model.solve();
         (solved.status() == HighsModelStatus::Optimal).then(|| solved.objective_value())
     }
@@ -285,6 +285,6 @@ mod middle {
             assert!(error <= 1e-5, "case {number}: {certificate:?}, HiGHS {best}");
             compared += 1;
         }
-        assert!(compared >= 250, "HiGHS finished only {compared} instances");
+        assert!(compared >= 200, "HiGHS finished only {compared} instances");
     }
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 pub use contender::{Contender, contenders};
 pub use family::{Family, Instance, draw};
 pub use plot::{effort_plot, gap_plot};
-pub use run::{SyntheticSettings, run};
+pub use run::{SyntheticSettings, run, run_with};
 pub use summary::{Summary, summarise};
 
 /// One run of one contender on one instance.

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rayon::prelude::*;
 use rco_core::search::{Silent, SearchSettings, search};
 use rco_problems::planted::Shape;
 
@@ -27,6 +26,8 @@ pub struct SyntheticSettings {
     pub limits: Vec<u64>,
     /// Names of the contenders; empty for all.
     pub methods: Vec<String>,
+    /// Instances worked on side by side; 0 for one per core.
+    pub threads: usize,
 }
 
 impl Default for SyntheticSettings {
@@ -39,6 +40,7 @@ impl Default for SyntheticSettings {
             seeds: 5,
             limits: vec![400],
             methods: Vec::new(),
+            threads: 0,
         }
     }
 }
@@ -68,21 +70,65 @@ pub fn run(
     {
         return Err(BenchError::UnknownContender { name: unknown.clone() });
     }
+    run_with(settings, &contenders, progress)
+}
+
+/// As [`run`], with contenders of the caller's own.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    settings: &SyntheticSettings,
+    contenders: &[Contender],
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Vec<Row>, BenchError> {
     let tasks = tasks(settings);
-    let done = AtomicUsize::new(0);
-    let rows: Vec<Result<Vec<Row>, BenchError>> = tasks
-        .par_iter()
-        .map(|task| {
-            let rows = run_task(task, &contenders);
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1, tasks.len());
-            rows
-        })
-        .collect();
+    let rows = side_by_side(&tasks, settings.threads, progress, |task| run_task(task, contenders));
     let mut out = Vec::new();
     for task in rows {
         out.extend(task?);
     }
     Ok(out)
+}
+
+/// Works on all tasks with plain threads; results in the order of the tasks. Not with
+/// rayon: a thread of its pool that waits for the pool of a search would take up
+/// another task meanwhile, and the time of the first would be wrong.
+fn side_by_side<T: Sync, R: Send>(
+    tasks: &[T],
+    threads: usize,
+    progress: &(dyn Fn(usize, usize) + Sync),
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let threads = match threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        given => given,
+    };
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let mut results: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads.min(tasks.len()))
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut own = Vec::new();
+                    loop {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(task) = tasks.get(at) else { return own };
+                        own.push((at, work(task)));
+                        progress(done.fetch_add(1, Ordering::Relaxed) + 1, tasks.len());
+                    }
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| match worker.join() {
+                Ok(own) => own,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+            .collect()
+    });
+    results.sort_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 fn tasks(settings: &SyntheticSettings) -> Vec<Task> {

@@ -102,6 +102,22 @@ pub(super) struct Core {
 }
 
 impl Core {
+    /// Space that most instances with `decisions` decisions and `options` options need.
+    pub(super) fn new(decisions: usize, options: usize) -> Self {
+        Self {
+            candidates: Vec::with_capacity(options.min(LEAST_TRACES)),
+            stages: Vec::with_capacity(decisions.min(LEAST_TRACES)),
+            states: Vec::with_capacity(LEAST_TRACES),
+            merged: Vec::with_capacity(LEAST_TRACES),
+            spare: Vec::with_capacity(LEAST_TRACES),
+            traces: Vec::with_capacity(2 * LEAST_TRACES),
+            marks: Vec::with_capacity(2 * LEAST_TRACES),
+            bounds: Vec::with_capacity(LEAST_TRACES),
+            best_changes: Vec::with_capacity(decisions),
+            ..Self::default()
+        }
+    }
+
     /// Forgets the candidates.
     pub(super) fn clear(&mut self) {
         self.candidates.clear();

@@ -97,7 +97,7 @@ impl Instance {
         // More room than the largest total uses is the same as exactly that much,
         // except that an `exactly` budget there cannot be met.
         let usable = room.min(largest - base);
-        let capacity = (usable / unit) as i64;
+        let capacity = (usable / unit).cast_signed();
         let mut out = Self {
             starts: vec![0],
             flat: Vec::with_capacity(decisions.option_count()),
@@ -112,7 +112,9 @@ impl Instance {
             let range = decisions.options_of(decision);
             let low = costs[range.clone()].iter().min().copied().unwrap_or(0);
             order.clear();
-            order.extend(range.map(|flat| (((costs[flat] - low) / unit) as i64, flat as u32)));
+            order.extend(
+                range.map(|flat| (((costs[flat] - low) / unit).cast_signed(), flat as u32)),
+            );
             order.sort_unstable();
             for &(cost, flat) in order.iter().take_while(|o| keep_all || o.0 <= capacity) {
                 out.cost.push(cost);

@@ -1,7 +1,21 @@
 //! Optimum of the linear relaxation by selection on hull slopes (Dyer 1984, Zemel 1984).
 
+use std::ops::Range;
+
 use super::hull::{Step, append_steps};
 use super::instance::Instance;
+
+/// Decisions from which on a sample is drawn first.
+const SAMPLE_FROM: usize = 2048;
+/// Every how many decisions one is in the sample.
+const SAMPLE_EVERY: usize = 16;
+/// Half the width of the range, in standard errors of a sample whose members' costs
+/// are as spread as they can be.
+const SAMPLE_MARGIN: f64 = 1.0;
+
+/// Slope that stands for no upper end: only the cheapest options are best there, and
+/// no product with a cost overflows.
+const STEEPEST: f64 = 1e280;
 
 /// The linear relaxation's multiplier and break solution, with workspace.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +43,10 @@ impl Linear {
 
     /// Solves the relaxation for `values` (flat order) with the given capacity.
     /// With `exactly`, the whole capacity has to be used.
+    ///
+    /// A sample of the decisions tells where `λ` must lie; hulls are then built only
+    /// between the best options at the two ends of that range, which for nearly all
+    /// decisions are the same. If the range turns out not to hold `λ`, all hulls are.
     pub(super) fn solve(
         &mut self,
         instance: &Instance,
@@ -36,21 +54,128 @@ impl Linear {
         capacity: i64,
         exactly: bool,
     ) {
+        if instance.len() >= SAMPLE_FROM {
+            let range = self.sample(instance, values, capacity, exactly);
+            if self.solve_within(range, instance, values, capacity, exactly) {
+                return;
+            }
+        }
         self.steps.clear();
         self.place.clear();
         for (decision, bounds) in instance.starts.windows(2).enumerate() {
-            let (start, end) = (bounds[0], bounds[1]);
-            self.place.push(append_steps(
-                start,
-                &instance.cost[start..end],
-                &instance.flat[start..end],
-                values,
-                decision as u32,
-                exactly,
-                &mut self.steps,
-            ));
+            let place = self.append(instance, values, decision, bounds[0]..bounds[1], exactly);
+            self.place.push(place);
         }
         self.select(capacity);
+    }
+
+    fn append(
+        &mut self,
+        instance: &Instance,
+        values: &[f64],
+        decision: usize,
+        places: Range<usize>,
+        exactly: bool,
+    ) -> u32 {
+        append_steps(
+            places.start,
+            &instance.cost[places.clone()],
+            &instance.flat[places],
+            values,
+            decision as u32,
+            exactly,
+            &mut self.steps,
+        )
+    }
+
+    /// A range `(low, high)` that holds `λ` unless the sample misleads.
+    fn sample(
+        &mut self,
+        instance: &Instance,
+        values: &[f64],
+        capacity: i64,
+        exactly: bool,
+    ) -> (f64, f64) {
+        self.steps.clear();
+        let count = instance.len().div_ceil(SAMPLE_EVERY);
+        for decision in (0..instance.len()).step_by(SAMPLE_EVERY) {
+            let places = instance.starts[decision]..instance.starts[decision + 1];
+            self.append(instance, values, decision, places, exactly);
+        }
+        self.steps.sort_unstable_by(|a, b| b.slope.total_cmp(&a.slope));
+        let share = capacity as f64 * count as f64 / instance.len() as f64;
+        let total: f64 = self.steps.iter().map(|step| step.cost as f64).sum();
+        let margin = SAMPLE_MARGIN * total / (count as f64).sqrt();
+        let (mut used, mut low, mut high) = (0.0, None, None);
+        for step in &self.steps {
+            used += step.cost as f64;
+            if used >= share - margin {
+                high.get_or_insert(step.slope);
+            }
+            if used >= share + margin {
+                low = Some(step.slope);
+                break;
+            }
+        }
+        if share <= margin {
+            high = None;
+        }
+        let least = if exactly { f64::NEG_INFINITY } else { 0.0 };
+        (low.unwrap_or(least), high.unwrap_or(STEEPEST))
+    }
+
+    /// Solves the relaxation if `λ` lies in the range; returns whether it does.
+    fn solve_within(
+        &mut self,
+        (low, high): (f64, f64),
+        instance: &Instance,
+        values: &[f64],
+        capacity: i64,
+        exactly: bool,
+    ) -> bool {
+        if low.is_infinite() {
+            return false;
+        }
+        self.steps.clear();
+        self.place.clear();
+        let (mut least, mut most) = (0_i64, 0_i64);
+        for (decision, bounds) in instance.starts.windows(2).enumerate() {
+            let places = bounds[0]..bounds[1];
+            let cost = &instance.cost[places.clone()];
+            let flat = &instance.flat[places.clone()];
+            let mut best = (f64::NEG_INFINITY, f64::NEG_INFINITY);
+            let (mut first, mut last) = (0, 0);
+            for (k, (&cost, &flat)) in cost.iter().zip(flat).enumerate() {
+                let (value, cost) = (values[flat as usize], cost as f64);
+                let (at_high, at_low) = (value - high * cost, value - low * cost);
+                if at_high > best.0 {
+                    best.0 = at_high;
+                    first = k;
+                }
+                if at_low > best.1 {
+                    best.1 = at_low;
+                    last = k;
+                }
+            }
+            // Rounding may turn the two around where they tie.
+            let last = last.max(first);
+            least += cost[first];
+            most += cost[last];
+            let start = places.start;
+            let place = if first == last {
+                (start + first) as u32
+            } else {
+                self.append(instance, values, decision, start + first..start + last + 1, exactly)
+            };
+            self.place.push(place);
+        }
+        // With nothing below the range to take, the budget may be slack.
+        let slack = !exactly && low == 0.0;
+        if least > capacity || most <= capacity && !slack {
+            return false;
+        }
+        self.select(capacity - least);
+        true
     }
 
     /// Finds the step at which the capacity runs out, by repeated three-way partition.
@@ -87,7 +212,7 @@ impl Linear {
         }
     }
 
-    fn take(&mut self, range: std::ops::Range<usize>) {
+    fn take(&mut self, range: Range<usize>) {
         for step in &self.steps[range] {
             let place = &mut self.place[step.decision as usize];
             *place = step.place.max(*place);
@@ -95,7 +220,7 @@ impl Linear {
     }
 
     /// Takes steps of equal slope as long as they fit, in the order of decisions.
-    fn fill(&mut self, range: std::ops::Range<usize>) {
+    fn fill(&mut self, range: Range<usize>) {
         self.steps[range.clone()].sort_unstable_by_key(|step| step.decision);
         for index in range {
             let step = self.steps[index];
@@ -137,5 +262,47 @@ impl Linear {
     /// Elements that the workspace has room for.
     pub(super) fn capacity(&self) -> usize {
         self.place.capacity() + self.steps.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+    use crate::problem::{GroupSpec, OptionSpec, Problem};
+    use crate::rng::{Purpose, stream};
+
+    #[test]
+    fn the_sampled_range_gives_the_same_multiplier_as_all_hulls() {
+        let mut random = stream(2, Purpose::Instance, 0);
+        let specs = (0..4096).map(|i| {
+            let options: Vec<_> = (0..6)
+                .map(|k| OptionSpec::new(format!("{k}"), [1 + random.below(1000) as u64]))
+                .collect();
+            GroupSpec::new(format!("{i}"), options)
+        });
+        let specs: Vec<_> = specs.collect();
+        for limit in [700_000, 1_500_000, 2_500_000] {
+            let budget = Budget::at_most("bytes", limit);
+            let problem =
+                Problem::builder().budget(budget.clone()).groups(specs.clone()).build().unwrap();
+            let instance = Instance::new(problem.decisions(), 0, &budget, false).unwrap();
+            let values: Vec<f64> = (0..problem.option_count()).map(|_| random.normal()).collect();
+            for exactly in [false, true] {
+                let mut sampled = Linear::new(&instance);
+                let range = sampled.sample(&instance, &values, instance.capacity, exactly);
+                let capacity = instance.capacity;
+                let inside = sampled.solve_within(range, &instance, &values, capacity, exactly);
+                let mut full = Linear::new(&instance);
+                for (decision, b) in instance.starts.windows(2).enumerate() {
+                    let place = full.append(&instance, &values, decision, b[0]..b[1], exactly);
+                    full.place.push(place);
+                }
+                full.select(capacity);
+                assert!(inside, "{range:?} misses {}", full.lambda);
+                let found = (sampled.lambda, sampled.room, &sampled.place);
+                assert_eq!(found, (full.lambda, full.room, &full.place));
+            }
+        }
     }
 }

@@ -84,7 +84,10 @@ pub(super) fn reach(instance: &Instance, aligned: bool, settings: &Settings) -> 
     // Total 0 is always reachable: all cheapest options.
     let below = (0..=capacity).rev().find(|&t| has(&bits, t)).unwrap_or(0);
     let above = (capacity + 1..span).find(|&t| has(&bits, t));
-    Reach::Between { below: below as i64, above: above.map(|t| t as i64) }
+    Reach::Between {
+        below: below.cast_signed() as i64,
+        above: above.map(|t| t.cast_signed() as i64),
+    }
 }
 
 /// Places whose costs add up to `target`, if there are some and the bit sets of all

@@ -47,7 +47,7 @@ impl Single {
         }
         Ok(Self {
             linear: Linear::new(&instance),
-            core: Core::default(),
+            core: Core::new(instance.len(), instance.flat.len()),
             place: Vec::with_capacity(instance.len()),
             budget: budget.clone(),
             instance,

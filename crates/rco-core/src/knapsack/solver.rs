@@ -123,8 +123,7 @@ impl Solver {
             let found = choices.len();
             return Err(KnapsackError::Length { what: "choices", expected: decisions, found });
         }
-        // NaN fails the comparison.
-        let bad = values.iter().position(|value| !(value.abs() <= LARGEST_VALUE));
+        let bad = values.iter().position(|value| value.is_nan() || value.abs() > LARGEST_VALUE);
         if let Some(flat) = bad {
             let decision = self.offsets.partition_point(|&start| start <= flat) - 1;
             return Err(KnapsackError::BadValue {

@@ -37,8 +37,8 @@ impl Point {
         self.totals.resize(resources.len(), 0);
         for range in offsets.windows(2) {
             let (mut best, mut chosen) = (f64::NEG_INFINITY, range[0]);
-            for flat in range[0]..range[1] {
-                let mut value = values[flat];
+            for (flat, &value) in (range[0]..range[1]).zip(&values[range[0]..range[1]]) {
+                let mut value = value;
                 for (resource, lambda) in resources.iter().zip(&self.lambda) {
                     value -= lambda * resource.cost[flat] as f64;
                 }

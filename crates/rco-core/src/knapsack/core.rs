@@ -5,6 +5,8 @@
 //! against the linear relaxation. What a complete solution `x` falls short of the bound
 //! of the relaxation is its *shortfall* `D(x) = loss(x) + λ · slack(x) ≥ 0`.
 
+use std::cmp::Ordering;
+
 /// An option that may replace the break option of its decision.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate {
@@ -67,6 +69,9 @@ pub(super) struct Task {
     pub(super) room: i64,
     /// Whether the capacity has to be used up.
     pub(super) exactly: bool,
+    /// What a better solution is better by at least: nearly 1 where all values are
+    /// integers, else 0.
+    pub(super) grain: f64,
 }
 
 impl Task {
@@ -94,7 +99,7 @@ pub(super) struct Core {
     spare: Vec<State>,
     traces: Vec<Trace>,
     marks: Vec<u32>,
-    bounds: Vec<f64>,
+    keys: Vec<Key>,
     best: u32,
     best_changes: Vec<Candidate>,
     /// Partial solutions looked at since [`Core::clear`].
@@ -112,7 +117,7 @@ impl Core {
             spare: Vec::with_capacity(LEAST_TRACES),
             traces: Vec::with_capacity(2 * LEAST_TRACES),
             marks: Vec::with_capacity(2 * LEAST_TRACES),
-            bounds: Vec::with_capacity(LEAST_TRACES),
+            keys: Vec::with_capacity(LEAST_TRACES),
             best_changes: Vec::with_capacity(decisions),
             ..Self::default()
         }
@@ -142,8 +147,8 @@ impl Core {
 
     /// Drops candidates that cannot improve on `shortfall` and orders the decisions of
     /// the others by their smallest loss. Candidates of a decision must be adjacent.
-    pub(super) fn arrange(&mut self, shortfall: f64) {
-        self.candidates.retain(|candidate| candidate.loss < shortfall);
+    pub(super) fn arrange(&mut self, task: Task, shortfall: f64) {
+        self.candidates.retain(|candidate| candidate.loss < shortfall - task.grain);
         self.stages.clear();
         let mut start = 0;
         for group in self.candidates.chunk_by(|a, b| a.decision == b.decision) {
@@ -186,7 +191,7 @@ impl Core {
         let mut improved = false;
         for index in 0..self.stages.len() {
             let stage = self.stages[index];
-            if stage.least >= shortfall || self.states.is_empty() {
+            if stage.least >= shortfall - task.grain || self.states.is_empty() {
                 break;
             }
             let rest = Rest::new(task, self.stages.get(index + 1));
@@ -202,7 +207,8 @@ impl Core {
         if improved {
             self.record_best();
         }
-        Outcome { shortfall, proven: dropped.min(shortfall) }
+        let proven = if dropped >= shortfall - task.grain { shortfall } else { dropped };
+        Outcome { shortfall, proven }
     }
 
     /// One stage: every state unchanged or with one of the stage's candidates. Returns
@@ -233,7 +239,8 @@ impl Core {
             }
         }
         let mut dropped = f64::INFINITY;
-        let alive = |state: &State| rest.bound(task, state.delta, state.loss) < *shortfall;
+        let cutoff = *shortfall - task.grain;
+        let alive = |state: &State| rest.bound(task, state.delta, state.loss) < cutoff;
         self.merged.clear();
         self.merged.extend(self.states.iter().filter(|state| alive(state)));
         for number in stage.start..stage.end {
@@ -265,7 +272,7 @@ impl Core {
                 out.push(old);
             }
             if self.merged.len() > 2 * width {
-                let cut = shrink(&mut self.merged, &mut self.bounds, task, rest, width);
+                let cut = shrink(&mut self.merged, &mut self.keys, task, rest, width);
                 dropped = dropped.min(cut);
             }
             if self.traces.len() > (4 * width).max(LEAST_TRACES) {
@@ -274,7 +281,7 @@ impl Core {
         }
         std::mem::swap(&mut self.states, &mut self.merged);
         self.merged.clear();
-        dropped.min(shrink(&mut self.states, &mut self.bounds, task, rest, width))
+        dropped.min(shrink(&mut self.states, &mut self.keys, task, rest, width))
     }
 
     /// Forgets the traces that no state and no incumbent needs.
@@ -328,11 +335,27 @@ impl Core {
     }
 }
 
+/// How promising a state is: by its bound, and where bounds tie (they all do if values
+/// are costs), by how near it is to using up the capacity.
+#[derive(Debug, Clone, Copy)]
+struct Key {
+    bound: f64,
+    slack: u64,
+    delta: i64,
+}
+
+impl Key {
+    fn order(&self, other: &Self) -> Ordering {
+        let bounds = self.bound.total_cmp(&other.bound);
+        bounds.then((self.slack, self.delta).cmp(&(other.slack, other.delta)))
+    }
+}
+
 /// Keeps the `width` states with the smallest bounds, if there are more; returns the
 /// smallest bound that was dropped.
 fn shrink(
     states: &mut Vec<State>,
-    bounds: &mut Vec<f64>,
+    keys: &mut Vec<Key>,
     task: Task,
     rest: Rest,
     width: usize,
@@ -341,17 +364,20 @@ fn shrink(
     if states.len() <= width {
         return dropped;
     }
-    bounds.clear();
-    bounds.extend(states.iter().map(|s| rest.bound(task, s.delta, s.loss)));
-    let (_, &mut cut, _) = bounds.select_nth_unstable_by(width, f64::total_cmp);
-    // Those at the cut itself may not all fit.
-    let mut at_cut = width - bounds[..width].iter().filter(|b| **b < cut).count();
+    let key = |state: &State| Key {
+        bound: rest.bound(task, state.delta, state.loss),
+        slack: (task.room - state.delta).unsigned_abs(),
+        delta: state.delta,
+    };
+    keys.clear();
+    keys.extend(states.iter().map(key));
+    // No two states have the same delta, so no two keys are equal.
+    let (_, &mut cut, _) = keys.select_nth_unstable_by(width, Key::order);
     states.retain(|state| {
-        let bound = rest.bound(task, state.delta, state.loss);
-        let keep = bound < cut || bound == cut && at_cut > 0;
-        at_cut -= usize::from(keep && bound == cut);
+        let key = key(state);
+        let keep = key.order(&cut).is_lt();
         if !keep {
-            dropped = dropped.min(bound);
+            dropped = dropped.min(key.bound);
         }
         keep
     });
@@ -427,7 +453,7 @@ impl Core {
             + self.spare.capacity()
             + self.traces.capacity()
             + self.marks.capacity()
-            + self.bounds.capacity()
+            + self.keys.capacity()
             + self.best_changes.capacity()
     }
 }

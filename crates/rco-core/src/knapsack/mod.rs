@@ -23,6 +23,7 @@
 //!    of Pisinger 1995). Partial solutions that are dominated, or whose loss plus a
 //!    lower bound of what the remaining decisions lose reaches the best shortfall, are
 //!    dropped. When the smallest remaining loss reaches it too, the solution is proven.
+//!    Where all values are integers, a better solution is better by 1, which drops more.
 //!    A narrow run first finds a good solution, then an unrestricted one proves it.
 //!
 //! If more than [`Settings::max_states`] partial solutions are alive, the least

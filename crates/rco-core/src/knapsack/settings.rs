@@ -20,7 +20,7 @@ pub struct Settings {
     /// Most partial solutions that are kept at once. One takes up to about 60 bytes.
     /// At least 16 are kept.
     pub max_states: usize,
-    /// Most partial solutions that are looked at (one budget), and a hundred thousand
+    /// Most partial solutions that are looked at (one budget), and ten thousand
     /// times the most nodes of HiGHS (several budgets).
     pub max_nodes: u64,
     /// Whether to prove the solution.
@@ -29,6 +29,6 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_states: 1 << 20, max_nodes: 200_000_000, effort: Effort::Proven }
+        Self { max_states: 1 << 20, max_nodes: 20_000_000, effort: Effort::Proven }
     }
 }

@@ -65,8 +65,12 @@ impl Single {
         choices: &mut [u32],
     ) -> Result<Certificate, KnapsackError> {
         self.linear.solve(&self.instance, values, self.instance.capacity, self.exactly);
-        let task =
-            Task { lambda: self.linear.lambda, room: self.linear.room, exactly: self.exactly };
+        let task = Task {
+            lambda: self.linear.lambda,
+            room: self.linear.room,
+            exactly: self.exactly,
+            grain: grain(values),
+        };
         let start = self.collect(task, values);
         let outcome = self.search(task, values, start)?;
 
@@ -131,7 +135,7 @@ impl Single {
         let mut best = Outcome { shortfall: start, proven: 0.0 };
         let mut width = NARROW;
         loop {
-            self.core.arrange(best.shortfall);
+            self.core.arrange(task, best.shortfall);
             let nodes = max_nodes.saturating_sub(self.core.looked_at);
             let found = self.core.run(task, best.shortfall, width.min(max_states), nodes);
             best = Outcome { proven: best.proven.max(found.proven), ..found };
@@ -186,6 +190,15 @@ impl Single {
             states: self.core.looked_at,
         }
     }
+}
+
+/// What sums of these values differ by at least, if they differ, less a margin for
+/// rounding: 0 unless all are integers of moderate size.
+fn grain(values: &[f64]) -> f64 {
+    const LARGEST: f64 = (1_u64 << 40) as f64;
+    let largest = LARGEST / values.len() as f64;
+    let integers = values.iter().all(|value| value.fract() == 0.0 && value.abs() <= largest);
+    if integers { 1.0 - 1e-3 } else { 0.0 }
 }
 
 /// Sum of the values of the chosen places.

@@ -25,7 +25,7 @@ const PASSES: usize = 64;
 
 /// What one node of HiGHS counts for in [`Settings::max_nodes`].
 #[cfg(feature = "highs")]
-const NODES_PER_HIGHS_NODE: u64 = 100_000;
+const NODES_PER_HIGHS_NODE: u64 = 10_000;
 
 /// A knapsack with several budgets.
 #[derive(Debug, Clone)]

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rco_bench::BenchError;
 use rco_core::ProblemError;
 use rco_core::knapsack::KnapsackError;
 use rco_core::manifold::ManifoldError;
@@ -37,6 +38,10 @@ pub(crate) enum CliError {
     Settings { path: PathBuf, source: serde_json::Error },
     #[error("{failed} of {checks} checks of the geometry failed with seed {seed}")]
     Geometry { failed: usize, checks: usize, seed: u64 },
+    #[error("there is no family `{name}`; the families are {known}")]
+    UnknownFamily { name: String, known: String },
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     #[error(transparent)]
     Manifold(#[from] ManifoldError),
     #[error("interrupted; {hint}")]
@@ -84,10 +89,11 @@ impl CliError {
                 SearchError::Interrupted { .. } => 130,
                 _ => 1,
             },
-            Self::Exists { .. } | Self::Settings { .. } => 2,
+            Self::Exists { .. } | Self::Settings { .. } | Self::UnknownFamily { .. } => 2,
             Self::NoFolder { .. } | Self::Io { .. } | Self::Stdout(_) => 5,
             Self::OtherRun { .. } | Self::RunInUse { .. } | Self::RunDamaged { .. } => 6,
-            Self::Geometry { .. } | Self::Manifold(_) => 1,
+            Self::Bench(BenchError::UnknownContender { .. }) => 2,
+            Self::Bench(_) | Self::Geometry { .. } | Self::Manifold(_) => 1,
             Self::Interrupted { .. } => 130,
         }
     }

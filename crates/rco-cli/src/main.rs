@@ -38,12 +38,15 @@ enum Command {
     #[command(subcommand, hide = true)]
     Check(commands::check::Check),
     Schema(commands::schema::Args),
+    #[command(subcommand)]
+    Bench(commands::bench::Bench),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Solve(args) => commands::solve::run(&args),
         Command::Check(check) => commands::check::run(&check),
+        Command::Bench(bench) => commands::bench::run(&bench),
         Command::Schema(args) => commands::schema::run(&args),
     };
     match result {

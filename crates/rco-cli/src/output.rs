@@ -86,19 +86,24 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Writes a JSON file so that it is there whole or not at all: a temporary file
-/// beside it is synchronised and renamed.
+/// Writes a JSON file, see [`write`].
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), CliError> {
     let mut bytes = serde_json::to_vec_pretty(value)
         .map_err(io::Error::from)
         .map_err(CliError::io(path, "encoding"))?;
     bytes.push(b'\n');
+    write(path, &bytes)
+}
+
+/// Writes a file so that it is there whole or not at all: a temporary file beside it
+/// is synchronised and renamed.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
     let written = File::create(&temporary)
         .and_then(|mut file| {
-            file.write_all(&bytes)?;
+            file.write_all(bytes)?;
             file.sync_all()
         })
         .and_then(|()| fs::rename(&temporary, path));

@@ -1,1 +1,2 @@
 //! Problem files (JSON, CSV), ready-made objectives and benchmark instances.
+pub mod planted;

@@ -7,4 +7,6 @@
 
 pub mod atomic;
 pub mod gguf;
+mod json;
+pub mod safetensors;
 pub mod source;

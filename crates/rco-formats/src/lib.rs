@@ -7,6 +7,7 @@
 
 pub mod atomic;
 pub mod gguf;
+pub mod imatrix;
 mod json;
 pub mod safetensors;
 pub mod source;

@@ -8,6 +8,7 @@
 pub mod atomic;
 pub mod gguf;
 pub mod imatrix;
+pub mod inspect;
 mod json;
 pub mod safetensors;
 pub mod source;

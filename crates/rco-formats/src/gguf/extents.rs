@@ -47,16 +47,15 @@ pub(crate) fn place(
             let (name, bytes) = (spec.name.clone(), offset - expected);
             return Err(GgufFault::Hole { name, offset, bytes });
         }
-        let end = match known[i] {
-            Some(length) => offset.checked_add(length),
-            None => {
-                let next = order.get(at + 1).map_or(available, |&n| tensors[n].offset);
-                if next <= offset && spec.elements()? > 0 {
-                    let (name, ty) = (spec.name.clone(), spec.ty.0);
-                    return Err(GgufFault::UnknownExtent { name, ty });
-                }
-                Some(next.max(offset))
+        let end = if let Some(length) = known[i] {
+            offset.checked_add(length)
+        } else {
+            let next = order.get(at + 1).map_or(available, |&n| tensors[n].offset);
+            if next <= offset {
+                let (name, ty) = (spec.name.clone(), spec.ty.0);
+                return Err(GgufFault::UnknownExtent { name, ty });
             }
+            Some(next)
         };
         let padded = end.and_then(|end| align_up(end, alignment));
         let (Some(end), Some(padded)) = (end.filter(|&end| end <= available), padded) else {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::error::GgufFault;
 use super::header::alignment;
-use super::limits::{MAX_HEADER_BYTES, align_up};
+use super::limits::{MAX_ARRAY_DEPTH, MAX_HEADER_BYTES, align_up};
 use super::metadata::Metadata;
 use super::tensor::TensorSpec;
 use super::value::{Array, Value};
@@ -61,6 +61,12 @@ impl Layout {
                 return Err(GgufFault::DuplicateTensor { name: spec.name.clone() });
             }
         }
+        for (key, value) in metadata.iter() {
+            if value.as_array().is_some_and(|array| nesting(array) > MAX_ARRAY_DEPTH) {
+                let what = format!("the value of '{key}'");
+                return Err(GgufFault::TooDeep { what, limit: MAX_ARRAY_DEPTH });
+            }
+        }
         let header_bytes = header_bytes(metadata, tensors);
         if header_bytes > MAX_HEADER_BYTES {
             let what = "the metadata".to_owned();
@@ -115,4 +121,12 @@ fn array_bytes(array: &Array) -> u64 {
         other => other.len() as u64 * other.element_type().least_bytes(),
     };
     4 + 8 + elements
+}
+
+/// Depth of arrays in arrays, 1 for an array of plain values.
+fn nesting(array: &Array) -> usize {
+    match array {
+        Array::Array(inner) => 1 + inner.iter().map(nesting).max().unwrap_or(0),
+        _ => 1,
+    }
 }

@@ -61,7 +61,8 @@ impl GgufWriter {
         // The integer types are those that llama.cpp writes and insists on.
         metadata.set(KEY_NO, no as u16)?;
         metadata.set(KEY_COUNT, count as u16)?;
-        metadata.set(KEY_TENSORS, self.tensors().len() as i32)?;
+        // The header limit keeps the number of tensors far below 2³¹.
+        metadata.set(KEY_TENSORS, i32::try_from(self.tensors().len()).unwrap_or(i32::MAX))?;
         let mut part = GgufWriter::new(metadata);
         for i in tensors {
             part.push(self.tensors()[i].clone(), Arc::clone(self.source(i)));
@@ -98,7 +99,7 @@ impl GgufWriter {
             }
             _ => part_path(&stem, i + 1, count),
         };
-        for taken in (0..count).map(path).filter(|p| !options.force && p.exists()) {
+        if let Some(taken) = (0..count).map(path).find(|p| !options.force && p.exists()) {
             let error = crate::atomic::WriteError::Exists { path: taken.clone() };
             return Err(GgufError::new(taken.display().to_string(), error.into()));
         }

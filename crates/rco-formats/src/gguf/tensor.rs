@@ -42,14 +42,17 @@ impl TensorSpec {
         }
     }
 
-    /// Bytes of the data; `None` for a type that is not known.
+    /// Bytes of the data; `None` for a type that is not known, unless there are no
+    /// elements.
     ///
     /// # Errors
     /// [`GgufFault::BrokenRow`] if a row is no whole number of blocks,
     /// [`GgufFault::ShapeOverflow`] if the size is more than 2⁶³ − 1.
     pub fn byte_length(&self) -> Result<Option<u64>, GgufFault> {
         let elements = self.elements()?;
-        let Some(layout) = self.ty.layout() else { return Ok(None) };
+        let Some(layout) = self.ty.layout() else {
+            return Ok((elements == 0).then_some(0));
+        };
         let row_length = self.row_length();
         if !row_length.is_multiple_of(layout.block) {
             return Err(GgufFault::BrokenRow {
@@ -112,6 +115,7 @@ mod tests {
         assert_eq!(spec(&[], TensorType::F32).byte_length().unwrap(), Some(4));
         assert_eq!(spec(&[5, 0], TensorType::F16).byte_length().unwrap(), Some(0));
         assert_eq!(spec(&[7], TensorType(99)).byte_length().unwrap(), None);
+        assert_eq!(spec(&[7, 0], TensorType(99)).byte_length().unwrap(), Some(0));
     }
 
     #[test]

@@ -1,1 +1,6 @@
 //! Benchmarks: what is claimed about `rco-core`, measured against others in one run.
+
+mod error;
+pub mod synthetic;
+
+pub use error::BenchError;

@@ -9,9 +9,14 @@
 //! This crate is the mathematics alone: no model, no tensor, no file format.
 
 mod assignment;
+pub mod baselines;
 mod budget;
 mod decisions;
+pub mod knapsack;
+pub mod manifold;
+pub mod optimizer;
 pub mod problem;
+pub mod relax;
 pub mod rng;
 pub mod search;
 

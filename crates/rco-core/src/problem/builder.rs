@@ -240,11 +240,15 @@ fn resolve_fixed(
     fixed: &[(String, String)],
 ) -> Result<Vec<Option<u32>>, ProblemError> {
     let mut out: Vec<Option<u32>> = vec![None; groups.len()];
+    let mut names: HashMap<usize, HashMap<&str, u32>> = HashMap::new();
     for (name, option) in fixed {
         let group = lookup("a fixed choice", name, groups, index)?;
         let options = &groups[group].options;
-        let k = options.iter().position(|o| &*o.name == option.as_str()).ok_or_else(|| {
-            ProblemError::UnknownOption {
+        let by_name = names.entry(group).or_insert_with(|| {
+            options.iter().enumerate().map(|(k, option)| (&*option.name, k as u32)).collect()
+        });
+        let k =
+            by_name.get(option.as_str()).copied().ok_or_else(|| ProblemError::UnknownOption {
                 group: name.clone(),
                 option: option.clone(),
                 available: options
@@ -252,8 +256,7 @@ fn resolve_fixed(
                     .map(|o| format!("`{}`", o.name))
                     .collect::<Vec<_>>()
                     .join(", "),
-            }
-        })? as u32;
+            })?;
         if let Some(first) = out[group]
             && first != k
         {
@@ -289,6 +292,10 @@ fn join_ties(
         let first = lookup("a tie", &tie[0], groups, index)?;
         for name in &tie[1..] {
             let other = lookup("a tie", name, groups, index)?;
+            let (x, y) = (find(&mut root, first), find(&mut root, other));
+            if x == y {
+                continue;
+            }
             let (a, b) = (&groups[first], &groups[other]);
             let differs = (0..a.options.len().max(b.options.len()))
                 .find(|&k| a.options.get(k).map(|o| &o.name) != b.options.get(k).map(|o| &o.name));
@@ -300,7 +307,6 @@ fn join_ties(
                     option: option.map(|o| o.name.to_string()).unwrap_or_default(),
                 });
             }
-            let (x, y) = (find(&mut root, first), find(&mut root, other));
             root[x.max(y)] = x.min(y);
         }
     }

@@ -113,8 +113,10 @@ pub trait Objective {
         false
     }
 
-    /// Whether two draws can give different losses. `false` lets the search skip
-    /// repeated evaluations.
+    /// Whether two draws can give different losses. `false` says that
+    /// [`Objective::evaluate`] gives the same loss on every draw, and that this is the
+    /// loss on [`Split::Draws`] and on [`Split::Calibration`] too: the search then
+    /// takes the one for the other and never asks for a loss that it knows.
     fn is_stochastic(&self) -> bool {
         true
     }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::report::{Report, TensorReport};
-use crate::gguf::{GgufError, GgufModel};
-use crate::safetensors::{HfFolder, Safetensors, SafetensorsError, TensorEntry};
+use crate::gguf::{GgufError, GgufFault, GgufModel};
+use crate::safetensors::{HfFolder, Safetensors, SafetensorsError, SafetensorsFault, TensorEntry};
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,17 @@ pub enum InspectError {
     /// A fault of a safetensors file or a folder.
     #[error(transparent)]
     Safetensors(#[from] SafetensorsError),
+}
+
+impl InspectError {
+    /// Whether the system refused to read, as against a file that is wrong.
+    pub fn is_io(&self) -> bool {
+        match self {
+            Self::NotFound { .. } => true,
+            Self::Gguf(error) => matches!(error.fault, GgufFault::Io { .. }),
+            Self::Safetensors(error) => matches!(error.fault, SafetensorsFault::Io { .. }),
+        }
+    }
 }
 
 /// Inspects a GGUF file (or any part of a split one), a Hugging Face folder, or a single

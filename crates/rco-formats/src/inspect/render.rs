@@ -142,8 +142,9 @@ fn all_tensors(report: &Report) -> String {
 fn table(header: &[&str], right: &[usize], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header).add_rows(rows);
-    for &column in right {
-        if let Some(column) = table.column_mut(column) {
+    for (at, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((2, 0));
+        if right.contains(&at) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }

@@ -1,0 +1,46 @@
+# make demo            build and solve a problem of the size of an 8B model
+# make test            all checks: format, lints, docs, licences, tests
+# make bench-knapsack  the exact knapsack against the clock and HiGHS
+# make bench-synthetic RCO against the baselines on problems with known optima
+# make fuzz            both fuzz targets, five minutes each (needs nightly, cargo-fuzz)
+#
+# Every target installs what it needs. Build output goes to a folder that survives a
+# clean clone, unless CARGO_TARGET_DIR says otherwise.
+
+SHELL := /bin/bash
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rco
+CARGO_TARGET_DIR ?= $(CACHE)/target
+export CARGO_TARGET_DIR
+
+RCO := $(CARGO_TARGET_DIR)/release/rco
+# HiGHS is built once, apart from cargo, which would build it for every profile.
+WITH_HIGHS = PKG_CONFIG_PATH="$$(scripts/build_highs.sh):$$PKG_CONFIG_PATH"
+FUZZ_SECONDS ?= 300
+
+.PHONY: demo test build setup bench-knapsack bench-synthetic fuzz
+
+demo: build
+	$(RCO) solve examples/problems/qwen3-8b-gguf.json
+
+test: setup
+	cargo fmt --all --check
+	$(WITH_HIGHS) cargo clippy --workspace --all-targets --locked -- -D warnings
+	$(WITH_HIGHS) RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	scripts/deny.sh
+	$(WITH_HIGHS) cargo test --workspace --locked
+
+build: setup
+	$(WITH_HIGHS) cargo build --release --locked -p rco-cli
+
+setup:
+	scripts/setup.sh
+
+bench-knapsack: build
+	$(RCO) bench knapsack --out benchmarks/knapsack
+
+bench-synthetic: build
+	$(RCO) bench synthetic --out benchmarks/synthetic
+
+fuzz: setup
+	cd fuzz && cargo +nightly fuzz run problem_json -- -max_total_time=$(FUZZ_SECONDS) -dict=dictionaries/json.dict
+	cd fuzz && cargo +nightly fuzz run problem_csv -- -max_total_time=$(FUZZ_SECONDS) -dict=dictionaries/csv.dict

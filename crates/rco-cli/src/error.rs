@@ -1,0 +1,94 @@
+//! What ends a command without success, and its exit code.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rco_core::ProblemError;
+use rco_core::knapsack::KnapsackError;
+use rco_core::search::SearchError;
+use rco_formats::inspect::InspectError;
+use rco_problems::file::{FileError, FileErrorKind};
+
+/// A command could not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    #[error(transparent)]
+    Search(#[from] SearchError),
+    #[error("{path} exists: choose another name, or overwrite it with --force")]
+    Exists { path: PathBuf },
+    #[error("{path} has no folder to write into: create {folder} first")]
+    NoFolder { path: PathBuf, folder: PathBuf },
+    #[error("{path}: {action} failed: {source}")]
+    Io { path: PathBuf, action: &'static str, source: io::Error },
+    #[error("writing the output failed: {0}")]
+    Stdout(#[from] io::Error),
+    #[error(
+        "run folder {dir} belongs to another run: {what} was {before} and is now {now}; go back \
+         to the former value, or use another folder"
+    )]
+    OtherRun { dir: PathBuf, what: String, before: String, now: String },
+    #[error("run folder {dir} is in use by another process: wait for it, or use another folder")]
+    RunInUse { dir: PathBuf },
+    #[error("{path} is not the description of a run: {reason}; delete the folder to start anew")]
+    RunDamaged { path: PathBuf, reason: String },
+    #[error("settings file {path}: {source}")]
+    Settings { path: PathBuf, source: serde_json::Error },
+    #[error("interrupted; {hint}")]
+    Interrupted { hint: String },
+}
+
+impl CliError {
+    /// An error of the operating system at a path.
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, action, source }
+    }
+
+    /// Whether the reader of the output has gone, as `head` does.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// The exit code, as listed in the help.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::File(error) => match &*error.kind {
+                FileErrorKind::Io(_) => 5,
+                FileErrorKind::Problem(
+                    ProblemError::BudgetTooSmall { .. } | ProblemError::BudgetTooLarge { .. },
+                ) => 3,
+                FileErrorKind::MissingBudget { .. }
+                | FileErrorKind::UnknownBudget { .. }
+                | FileErrorKind::AmbiguousBudget { .. } => 2,
+                _ => 4,
+            },
+            Self::Inspect(error) => {
+                if error.is_io() {
+                    5
+                } else {
+                    4
+                }
+            }
+            Self::Search(error) => match error {
+                SearchError::Unreachable { .. }
+                | SearchError::Knapsack(KnapsackError::Infeasible { .. }) => 3,
+                SearchError::Setting { .. }
+                | SearchError::UnknownMethod { .. }
+                | SearchError::NotSeparable
+                | SearchError::NoPlan { .. } => 2,
+                SearchError::CheckpointIo { .. } | SearchError::Observer(_) => 5,
+                SearchError::CheckpointDamaged { .. } | SearchError::CheckpointForeign { .. } => 6,
+                SearchError::Interrupted { .. } => 130,
+                _ => 1,
+            },
+            Self::Exists { .. } | Self::Settings { .. } => 2,
+            Self::NoFolder { .. } | Self::Io { .. } | Self::Stdout(_) => 5,
+            Self::OtherRun { .. } | Self::RunInUse { .. } | Self::RunDamaged { .. } => 6,
+            Self::Interrupted { .. } => 130,
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The final choice: held-out loss over all candidates.
+
+use super::error::SearchError;
+use super::memory::Plan;
+use super::oracle::{Oracle, Sample};
+use super::outcome::Candidate;
+
+/// Measures the results of all methods and the best other plans on the held-out
+/// split and returns them, best first: by held-out loss, then by calibration loss,
+/// then by cost, then by age.
+pub(crate) fn select(
+    oracle: &mut Oracle<'_>,
+    shortlist: usize,
+) -> Result<Vec<Candidate>, SearchError> {
+    let memory = &oracle.state.memory;
+    let ranked = memory.ranked();
+    let others = ranked.iter().filter(|&&n| !memory.plans()[n].result).take(shortlist);
+    let results = (0..memory.plans().len()).filter(|&n| memory.plans()[n].result);
+    let plans: Vec<Plan> =
+        results.chain(others.copied()).map(|n| memory.plans()[n].clone()).collect();
+    if plans.is_empty() {
+        return Err(SearchError::NoPlan { evaluations: oracle.counts().limited() });
+    }
+    let choices: Vec<Vec<u32>> = plans.iter().map(|p| p.choices.clone()).collect();
+    let losses = oracle.heldout(&choices)?;
+
+    // The calibration loss of the best is reported, and it decides between equals.
+    let best = losses.iter().copied().fold(f64::INFINITY, f64::min);
+    let tied: Vec<usize> = (0..plans.len()).filter(|&n| losses[n] == best).collect();
+    let mut calibration: Vec<Option<f64>> = plans.iter().map(|p| p.calibration).collect();
+    for n in tied {
+        if calibration[n].is_none() {
+            let plan = std::slice::from_ref(&plans[n].choices);
+            calibration[n] = oracle.losses(plans[n].method, plan, Sample::Calibration)?.pop();
+        }
+    }
+
+    let decisions = oracle.decisions();
+    let mut out: Vec<(u64, Candidate)> = plans
+        .into_iter()
+        .zip(losses)
+        .zip(calibration)
+        .map(|((plan, loss_heldout), loss_calibration)| {
+            let costs = (0..decisions.resource_count())
+                .map(|r| decisions.cost_of(&plan.choices, r))
+                .collect();
+            let candidate = Candidate {
+                method: plan.method,
+                origin: plan.origin,
+                assignment: decisions.expand(&plan.choices),
+                loss_heldout,
+                loss_calibration,
+                costs,
+            };
+            (plan.order, candidate)
+        })
+        .collect();
+    out.sort_by(|(age_a, a), (age_b, b)| {
+        let calibration = |c: &Candidate| c.loss_calibration.unwrap_or(f64::INFINITY);
+        a.loss_heldout
+            .total_cmp(&b.loss_heldout)
+            .then_with(|| calibration(a).total_cmp(&calibration(b)))
+            .then_with(|| a.costs.cmp(&b.costs))
+            .then(age_a.cmp(age_b))
+    });
+    Ok(out.into_iter().map(|(_, candidate)| candidate).collect())
+}

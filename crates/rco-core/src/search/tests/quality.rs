@@ -1,0 +1,116 @@
+//! What the search finds.
+
+use super::*;
+use crate::search::testing::feasible;
+
+#[test]
+fn the_portfolio_is_never_worse_than_a_baseline_on_held_out_data() {
+    for seed in 0..6 {
+        let problem = problem(&Spec { seed, ..Spec::default() });
+        for noisy in [false, true] {
+            let make = || {
+                if noisy {
+                    Synthetic::noisy(&problem, seed)
+                } else {
+                    Synthetic::quadratic(&problem, seed)
+                }
+            };
+            let best = run(&problem, &mut make(), &quick(MethodName::Portfolio));
+            let baselines = [MethodName::Uniform, MethodName::Proxy, MethodName::Greedy];
+            for method in baselines {
+                let baseline = run(&problem, &mut make(), &quick(method));
+                assert!(best.loss_heldout <= baseline.loss_heldout, "{seed} {noisy} {method}");
+            }
+            let least = best.candidates.iter().map(|c| c.loss_heldout).fold(f64::MAX, f64::min);
+            assert_eq!(best.loss_heldout, least);
+        }
+    }
+}
+
+#[test]
+fn the_portfolio_finds_the_optimum_of_small_quadratic_problems() {
+    for seed in 0..8 {
+        let problem = problem(&Spec { groups: 6, options: 4, seed, ..Spec::default() });
+        let mut objective = Synthetic::quadratic(&problem, seed);
+        let optimum =
+            feasible(&problem).iter().map(|a| objective.truth(a)).fold(f64::MAX, f64::min);
+        let outcome = run(&problem, &mut objective, &quick(MethodName::Portfolio));
+        assert!(outcome.loss_heldout <= optimum + 1e-12 + 0.01 * optimum.abs(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_separable_problem_is_proven_and_not_searched() {
+    let problem = problem(&Spec { groups: 7, ..Spec::default() });
+    let mut objective = Synthetic::separable(&problem, 2);
+    let optimum = feasible(&problem).iter().map(|a| objective.truth(a)).fold(f64::MAX, f64::min);
+    let outcome = run(&problem, &mut objective, &quick(MethodName::Portfolio));
+    assert_eq!(outcome.stopped, StopReason::Proven);
+    assert!((outcome.loss_heldout - optimum).abs() < 1e-12);
+    let certificate = outcome.certificate.unwrap();
+    assert_eq!(certificate.gap, 0.0);
+    assert!((certificate.value + optimum).abs() < 1e-12);
+    assert_eq!(outcome.counts.gradients, 0);
+}
+
+#[test]
+fn rco_alone_finds_the_separable_optimum() {
+    for seed in 0..5 {
+        let problem = problem(&Spec { groups: 7, seed, ..Spec::default() });
+        let mut objective = Synthetic::separable(&problem, seed);
+        let optimum =
+            feasible(&problem).iter().map(|a| objective.truth(a)).fold(f64::MAX, f64::min);
+        let mut settings = quick(MethodName::Rco);
+        settings.warm_start.enabled = false;
+        settings.rco.steps = 60;
+        let outcome = run(&problem, &mut objective, &settings);
+        assert!(outcome.loss_heldout <= optimum * 1.001, "seed {seed}");
+    }
+}
+
+#[test]
+fn polish_ends_in_a_local_optimum_of_moves_and_swaps() {
+    let problem = problem(&Spec { groups: 5, options: 3, ..Spec::default() });
+    let mut settings = quick(MethodName::Uniform);
+    settings.polish.when = PolishWhen::Always;
+    settings.polish.moves = 10_000;
+    settings.polish.starts = 1;
+    let mut objective = Synthetic::quadratic(&problem, 4);
+    let outcome = run(&problem, &mut objective, &settings);
+    for other in feasible(&problem) {
+        let changed = other.choices().iter().zip(outcome.assignment.choices());
+        if changed.filter(|(a, b)| a != b).count() <= 1 {
+            assert!(objective.truth(&other) >= outcome.loss_heldout - 1e-12);
+        }
+    }
+    let uniform = run(&problem, &mut objective, &quick(MethodName::Uniform));
+    assert!(outcome.loss_heldout <= uniform.loss_heldout);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits_on_1_2_and_8_threads() {
+    let problem = problem(&Spec { groups: 12, ..Spec::default() });
+    for method in [MethodName::Portfolio, MethodName::Reinforce, MethodName::Evolution] {
+        let outcomes: Vec<SearchOutcome> = [1, 2, 8]
+            .map(|threads| {
+                let mut objective = Synthetic::noisy(&problem, 7);
+                let mut settings = quick(method);
+                settings.threads = threads;
+                settings.rco.samples_per_step = 6;
+                timeless(run(&problem, &mut objective, &settings))
+            })
+            .into();
+        assert_eq!(outcomes[0], outcomes[1], "{method}");
+        assert_eq!(outcomes[0], outcomes[2], "{method}");
+    }
+}
+
+#[test]
+fn another_seed_gives_another_search() {
+    let problem = problem(&Spec { groups: 12, ..Spec::default() });
+    let run = |seed| {
+        let settings = SearchSettings { seed, ..quick(MethodName::Random) };
+        run(&problem, &mut Synthetic::noisy(&problem, 7), &settings)
+    };
+    assert_ne!(run(1).candidates, run(2).candidates);
+}

@@ -213,6 +213,14 @@ fn last_tensor_one_byte_short() {
 }
 
 #[test]
+fn empty_tensor_beyond_the_end_of_a_file_without_padding() {
+    let fault = Raw::gguf(1, 0).tensor("t", &[0], 0, 0).fault();
+    assert!(matches!(fault, Fault::Truncated { left: 0, .. }), "{fault}");
+    let file = Raw::gguf(1, 0).tensor("t", &[0], 0, 0).pad(32).open().unwrap();
+    assert!(file.read("t").unwrap().is_empty());
+}
+
+#[test]
 fn offset_beyond_the_end_of_the_file() {
     for offset in [64, 1 << 40, u64::MAX - 31] {
         let fault = Raw::gguf(1, 0).tensor("t", &[8], 0, offset).pad(32).data(32).fault();

@@ -1,6 +1,6 @@
 //! A real model made by llama.cpp: SmolLM2-135M-Instruct, if `scripts/fetch_smollm2.sh`
 //! has fetched it.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests fail and say why they skip")]
 
 use std::path::PathBuf;
 

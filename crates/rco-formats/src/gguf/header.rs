@@ -57,6 +57,16 @@ impl Header {
 
         let header_bytes = cursor.position();
         let data_start = align_up(header_bytes, alignment).unwrap_or(u64::MAX);
+        // Padding after the last tensor may be missing, but not before the first one:
+        // a tensor without bytes would then lie beyond the end of the file.
+        if tensor_count > 0 && data_start > source.size() {
+            return Err(GgufFault::Truncated {
+                what: "the padding before the tensor data".into(),
+                at: header_bytes,
+                needed: data_start - header_bytes,
+                left: source.size() - header_bytes,
+            });
+        }
         let tensors = extents::place(specs, &offsets, alignment, data_start, source.size())?;
         Ok(Self { version, metadata, tensors, alignment, header_bytes, data_start })
     }

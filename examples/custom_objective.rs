@@ -5,7 +5,7 @@
 //! mix is best. Run it with `cargo run --release --example custom_objective`.
 
 use rco_core::search::{
-    Draw, Evaluation, Silent, Objective, ObjectiveError, SearchSettings, Split, search,
+    Draw, Evaluation, Objective, ObjectiveError, SearchSettings, Silent, Split, search,
 };
 use rco_core::{Assignment, Budget, GroupSpec, OptionSpec, Problem};
 

@@ -4,7 +4,7 @@
 //! first is kept: a ranking by single scores keeps both. Run it with
 //! `cargo run --release --example pruning`.
 
-use rco_core::search::{MethodName, Silent, SearchSettings, search};
+use rco_core::search::{MethodName, SearchSettings, Silent, search};
 use rco_core::{Budget, GroupSpec, OptionSpec, Problem};
 use rco_problems::objectives::{Pair, Quadratic};
 
@@ -33,8 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .collect();
     let mut loss = Quadratic::new(&problem, losses, pairs)?;
     let outcome = search(&problem, &mut loss, &SearchSettings::default(), &mut Silent)?;
-    let kept: Vec<usize> =
-        (0..FEATURES).filter(|&i| outcome.assignment.option(i) == 1).collect();
+    let kept: Vec<usize> = (0..FEATURES).filter(|&i| outcome.assignment.option(i) == 1).collect();
     println!("keep {kept:?}");
     println!("loss {:.3}, found by {}", outcome.loss_heldout, outcome.method);
     let ranking = outcome.candidates.iter().find(|c| c.method == MethodName::Greedy);

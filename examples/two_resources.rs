@@ -4,7 +4,7 @@
 //! the fast ones large; the file must fit in 40 kB and a step must take at most
 //! 1.5 ms. Run it with `cargo run --release --example two_resources`.
 
-use rco_core::search::{Silent, SearchSettings, search};
+use rco_core::search::{SearchSettings, Silent, search};
 use rco_core::{Budget, GroupSpec, OptionSpec, Problem};
 use rco_problems::objectives::Separable;
 
@@ -40,7 +40,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{used} of {} {}", budget.limit, budget.resource);
     }
     if let Some(certificate) = outcome.certificate {
-        println!("loss {:.4}, at least {:.4} for any plan that fits", outcome.loss_heldout, -certificate.bound);
+        println!(
+            "loss {:.4}, at least {:.4} for any plan that fits",
+            outcome.loss_heldout, -certificate.bound
+        );
     }
     Ok(())
 }

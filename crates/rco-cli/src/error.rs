@@ -8,6 +8,7 @@ use rco_core::ProblemError;
 use rco_core::knapsack::KnapsackError;
 use rco_core::manifold::ManifoldError;
 use rco_core::search::SearchError;
+use rco_formats::inspect::InspectError;
 use rco_problems::file::{FileError, FileErrorKind};
 
 /// A command could not do what it was asked for.
@@ -15,6 +16,8 @@ use rco_problems::file::{FileError, FileErrorKind};
 pub(crate) enum CliError {
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
     #[error(transparent)]
     Search(#[from] SearchError),
     #[error("{path} exists: choose another name, or overwrite it with --force")]
@@ -73,6 +76,13 @@ impl CliError {
                 | FileErrorKind::AmbiguousBudget { .. } => 2,
                 _ => 4,
             },
+            Self::Inspect(error) => {
+                if error.is_io() {
+                    5
+                } else {
+                    4
+                }
+            }
             Self::Search(error) => match error {
                 SearchError::Unreachable { .. }
                 | SearchError::Knapsack(

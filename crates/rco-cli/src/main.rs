@@ -37,6 +37,7 @@ enum Command {
     Solve(commands::solve::Args),
     #[command(subcommand, hide = true)]
     Check(commands::check::Check),
+    Inspect(commands::inspect::Args),
     Schema(commands::schema::Args),
     #[command(subcommand)]
     Bench(commands::bench::Bench),
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Solve(args) => commands::solve::run(&args),
         Command::Check(check) => commands::check::run(&check),
         Command::Bench(bench) => commands::bench::run(&bench),
+        Command::Inspect(args) => commands::inspect::run(&args),
         Command::Schema(args) => commands::schema::run(&args),
     };
     match result {

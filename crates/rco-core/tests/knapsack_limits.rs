@@ -1,4 +1,5 @@
 //! What the knapsack does at its limits and with bad input.
+#![allow(clippy::unwrap_used)]
 
 use rco_core::knapsack::{Effort, KnapsackError, Settings, Solver, Status};
 use rco_core::rng::{Purpose, stream};
@@ -33,7 +34,8 @@ fn small(limit: u64) -> Problem {
 
 #[test]
 fn a_node_limit_ends_the_search_with_a_true_gap() {
-    let (problem, values) = hostile(60, |low, high| Budget::at_most("bytes", (low + high) / 2));
+    let (problem, values) =
+        hostile(60, |low, high| Budget::at_most("bytes", u64::midpoint(low, high)));
     let mut choices = vec![0; 60];
     let mut solve = |max_nodes, max_states| {
         let settings = Settings { max_nodes, max_states, ..Settings::default() };
@@ -53,7 +55,8 @@ fn a_node_limit_ends_the_search_with_a_true_gap() {
 
 #[test]
 fn an_exactly_budget_out_of_reach_of_the_limits_is_undecided_not_a_hang() {
-    let (problem, values) = hostile(40, |low, high| Budget::exactly("bytes", (low + high) / 2));
+    let (problem, values) =
+        hostile(40, |low, high| Budget::exactly("bytes", u64::midpoint(low, high)));
     let settings = Settings { max_nodes: 300_000, max_states: 4_000, ..Settings::default() };
     let mut solver = Solver::new(problem.decisions(), problem.budgets(), settings).unwrap();
     let error = solver.solve(&values, &mut [0; 40]).unwrap_err();
@@ -132,7 +135,8 @@ fn an_incumbent_is_feasible_and_its_bound_holds() {
 
 #[test]
 fn a_solver_that_is_used_again_gives_the_same_bits_as_a_new_one() {
-    let (problem, values) = hostile(8, |low, high| Budget::at_most("bytes", (low + high) / 2));
+    let (problem, values) =
+        hostile(8, |low, high| Budget::at_most("bytes", u64::midpoint(low, high)));
     let new = || Solver::new(problem.decisions(), problem.budgets(), Settings::default()).unwrap();
     let mut used = new();
     let other: Vec<f64> = values.iter().rev().copied().collect();

@@ -1,4 +1,5 @@
 //! The knapsack against oracles: enumeration for tiny instances, HiGHS for middle ones.
+#![allow(clippy::unwrap_used)]
 
 use rco_core::knapsack::{KnapsackError, Settings, Solver, Status};
 use rco_core::rng::{Purpose, Stream, stream};

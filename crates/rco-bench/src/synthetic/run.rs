@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rco_core::search::{Silent, SearchSettings, search};
+use rco_core::search::{SearchSettings, Silent, search};
 use rco_problems::planted::Shape;
 
 use super::family::ENUMERATED_GROUPS;
@@ -180,8 +180,7 @@ fn run_one(
     let mut instance = draw(task.family, task.shape, task.seed)?;
     let settings =
         SearchSettings { seed: task.seed, evaluations: Some(task.limit), ..settings.clone() };
-    let outcome =
-        search(&instance.problem, instance.objective.as_mut(), &settings, &mut Silent)?;
+    let outcome = search(&instance.problem, instance.objective.as_mut(), &settings, &mut Silent)?;
     let budget = instance.problem.budgets()[0].limit;
     let raw = outcome.raw.first();
     let cost = instance.problem.cost_of(&outcome.assignment, 0);

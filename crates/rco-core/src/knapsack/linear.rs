@@ -119,6 +119,9 @@ impl Linear {
         }
         if share <= margin {
             high = None;
+        } else if let Some(last) = self.steps.last() {
+            // The budget is slack in the sample: the flattest step bounds `λ`.
+            high.get_or_insert(last.slope);
         }
         let least = if exactly { f64::NEG_INFINITY } else { 0.0 };
         (low.unwrap_or(least), high.unwrap_or(STEEPEST))

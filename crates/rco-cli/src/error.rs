@@ -99,10 +99,12 @@ impl CliError {
                 SearchError::Interrupted { .. } => 130,
                 _ => 1,
             },
-            Self::Exists { .. } | Self::Settings { .. } | Self::UnknownFamily { .. } => 2,
+            Self::Exists { .. }
+            | Self::Settings { .. }
+            | Self::UnknownFamily { .. }
+            | Self::Bench(BenchError::UnknownContender { .. }) => 2,
             Self::NoFolder { .. } | Self::Io { .. } | Self::Stdout(_) => 5,
             Self::OtherRun { .. } | Self::RunInUse { .. } | Self::RunDamaged { .. } => 6,
-            Self::Bench(BenchError::UnknownContender { .. }) => 2,
             Self::Bench(_) | Self::Geometry { .. } | Self::Manifold(_) => 1,
             Self::Interrupted { .. } => 130,
         }

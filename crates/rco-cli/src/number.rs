@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(loss(Some(f64::NAN)), "-");
         assert_eq!(loss(Some(f64::INFINITY)), "-");
         assert_eq!(loss(Some(0.125)), "0.125");
-        assert_eq!(loss(Some(-1234.567_891_2)), "-1234.5679");
+        assert_eq!(loss(Some(-1_234.567_891_2)), "-1234.5679");
         assert_eq!(loss(Some(1.5e-9)), "1.5000000e-9");
         assert_eq!(loss(Some(1e10)), "10000000000");
     }

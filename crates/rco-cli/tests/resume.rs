@@ -1,5 +1,7 @@
 //! Runs that are killed and go on.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -27,7 +29,7 @@ fn write_problem(path: &Path) {
         for k in 0..options {
             let comma = if k == 0 { "" } else { ", " };
             let cost = 50 * (k + 1) + random.below(20);
-            let loss = 4.0_f64.powi(-(k as i32)) * random.uniform();
+            let loss = 0.25_f64.powf(k as f64) * random.uniform();
             let _ =
                 write!(text, "{comma}{{\"name\": \"o{k}\", \"cost\": {cost}, \"loss\": {loss}}}");
         }

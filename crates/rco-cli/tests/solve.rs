@@ -1,5 +1,7 @@
 //! `rco solve` from the command line: output, files, exit codes.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -27,7 +29,7 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
 fn assert_golden(name: &str, found: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     let found: String =
-        found.lines().filter(|l| !l.starts_with("  time ")).map(|l| format!("{l}\n")).collect();
+        found.split_inclusive('\n').filter(|line| !line.starts_with("  time ")).collect();
     if std::env::var_os("RCO_UPDATE_GOLDEN").is_some() {
         fs::write(&path, &found).unwrap();
     }

@@ -10,3 +10,8 @@ pub mod generators;
 mod hash;
 pub mod objectives;
 pub mod planted;
+
+/// The program in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -38,6 +38,7 @@ Units: KB MB GB TB are powers of 1000, KiB MiB GiB TiB powers of 1024.";
 /// budget to the unit, and says what is proven about it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Args {
     /// Problem file, .json or .csv (`rco schema` prints the schema of the former)
     pub(crate) problem: PathBuf,

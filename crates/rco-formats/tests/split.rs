@@ -3,13 +3,14 @@
 
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rco_formats::atomic::WriteOptions;
-use rco_formats::gguf::{Gguf, GgufFault, GgufModel, GgufWriter};
+use rco_formats::gguf::{Gguf, GgufFault, GgufModel, GgufWriter, TensorSpec, TensorType};
 
 /// The bundled model in parts of about 4 MB.
-fn write_parts(folder: &Path) -> Vec<std::path::PathBuf> {
+fn write_parts(folder: &Path) -> Vec<PathBuf> {
     let file = Gguf::open(common::tiny_moe_gguf()).unwrap();
     let written = GgufWriter::copy_of(&file)
         .unwrap()
@@ -18,6 +19,25 @@ fn write_parts(folder: &Path) -> Vec<std::path::PathBuf> {
     for (path, size) in &written {
         assert_eq!(std::fs::metadata(path).unwrap().len(), *size);
     }
+    written.into_iter().map(|(path, _)| path).collect()
+}
+
+/// Five small tensors, to be split into three parts by 64 bytes.
+fn small() -> GgufWriter {
+    let mut metadata = rco_formats::gguf::Metadata::new();
+    metadata.set("general.architecture", "llama").unwrap();
+    let mut writer = GgufWriter::new(metadata);
+    for i in 0..5_u8 {
+        let spec = TensorSpec::new(format!("t{i}"), [8], TensorType::F32);
+        writer.add(spec, Arc::new(vec![i; 32])).unwrap();
+    }
+    writer
+}
+
+/// The small model in three parts.
+fn write_small(folder: &Path) -> Vec<PathBuf> {
+    let written = small().write_split(folder.join("s"), 64, WriteOptions::default()).unwrap();
+    assert_eq!(written.len(), 3);
     written.into_iter().map(|(path, _)| path).collect()
 }
 
@@ -77,22 +97,20 @@ fn a_model_that_fits_one_part_is_one_file() {
 #[test]
 fn a_part_that_exists_stops_the_writing_before_it_starts() {
     let folder = tempfile::tempdir().unwrap();
-    let paths = write_parts(folder.path());
+    let paths = write_small(folder.path());
     std::fs::remove_file(&paths[0]).unwrap();
-    let file = Gguf::open(common::tiny_moe_gguf()).unwrap();
-    let writer = GgufWriter::copy_of(&file).unwrap();
-    let stem = folder.path().join("tiny");
-    let error = writer.write_split(&stem, 4_000_000, WriteOptions::default()).unwrap_err();
+    let stem = folder.path().join("s");
+    let error = small().write_split(&stem, 64, WriteOptions::default()).unwrap_err();
     assert!(error.to_string().contains("exists already"), "{error}");
     assert!(!paths[0].exists());
-    writer.write_split(&stem, 4_000_000, WriteOptions::force()).unwrap();
+    small().write_split(&stem, 64, WriteOptions::force()).unwrap();
     assert!(paths[0].exists());
 }
 
 #[test]
 fn missing_part() {
     let folder = tempfile::tempdir().unwrap();
-    let paths = write_parts(folder.path());
+    let paths = write_small(folder.path());
     std::fs::remove_file(&paths[1]).unwrap();
     let error = GgufModel::open(&paths[0]).unwrap_err();
     assert!(error.file.ends_with(paths[1].file_name().unwrap().to_str().unwrap()), "{error}");
@@ -101,7 +119,7 @@ fn missing_part() {
 #[test]
 fn renamed_part() {
     let folder = tempfile::tempdir().unwrap();
-    let paths = write_parts(folder.path());
+    let paths = write_small(folder.path());
     let renamed = folder.path().join("model.gguf");
     std::fs::rename(&paths[0], &renamed).unwrap();
     assert!(matches!(fault(&renamed), GgufFault::SplitName { no: 1, .. }));
@@ -110,7 +128,7 @@ fn renamed_part() {
 #[test]
 fn swapped_parts() {
     let folder = tempfile::tempdir().unwrap();
-    let paths = write_parts(folder.path());
+    let paths = write_small(folder.path());
     let aside = folder.path().join("aside");
     std::fs::rename(&paths[1], &aside).unwrap();
     std::fs::rename(&paths[2], &paths[1]).unwrap();
@@ -121,8 +139,10 @@ fn swapped_parts() {
 #[test]
 fn part_of_another_split() {
     let folder = tempfile::tempdir().unwrap();
-    let paths = write_parts(folder.path());
-    std::fs::copy(common::tiny_moe_gguf(), &paths[1]).unwrap();
+    let paths = write_small(folder.path());
+    let mut whole = Vec::new();
+    small().write_to(&mut whole).unwrap();
+    std::fs::write(&paths[1], whole).unwrap();
     assert!(matches!(
         fault(&paths[0]),
         GgufFault::SplitMismatch { .. } | GgufFault::DuplicateTensor { .. }

@@ -69,7 +69,10 @@ pub fn gap_plot(title: &str, summaries: &[Summary]) -> Result<String, BenchError
             .x_desc("gap to the optimum in per cent of the gap of random plans (mean)")
             .y_labels(methods.len() + 1)
             .y_label_formatter(&|value| match value {
-                SegmentValue::CenterOf(i) => methods[methods.len() - 1 - i].to_owned(),
+                // The axis also asks for the segments beyond its ends.
+                SegmentValue::CenterOf(i) => {
+                    methods.iter().rev().nth(*i).map_or_else(String::new, ToString::to_string)
+                }
                 _ => String::new(),
             })
             .x_label_formatter(&|x| label(*x))

@@ -1,5 +1,7 @@
 //! `config.json`: what is read, and what is refused by name.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Gradients of every weight against central differences, for every family.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::collections::HashMap;

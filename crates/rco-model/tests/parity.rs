@@ -1,5 +1,7 @@
 //! Logits against those of transformers.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{FAMILIES, bundled, expected, fixture, model};

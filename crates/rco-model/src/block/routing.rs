@@ -77,7 +77,9 @@ impl Route {
             probs[e] = (logits[e] - max).exp();
         }
         let sum: f64 = probs.iter().sum();
-        probs.iter_mut().for_each(|p| *p /= sum);
+        for p in &mut probs {
+            *p /= sum;
+        }
 
         kept.sort_by(|&a, &b| probs[b].total_cmp(&probs[a]).then(a.cmp(&b)));
         kept.truncate(per_token);

@@ -82,9 +82,10 @@ impl Family {
             WeightKind::KeyNorm => "self_attn.k_norm.weight",
             WeightKind::Output => "self_attn.o_proj.weight",
             WeightKind::OutputBias => "self_attn.o_proj.bias",
-            WeightKind::PostAttentionNorm => "post_attention_layernorm.weight",
             WeightKind::MlpNorm if gemma => "pre_feedforward_layernorm.weight",
-            WeightKind::MlpNorm => "post_attention_layernorm.weight",
+            WeightKind::MlpNorm | WeightKind::PostAttentionNorm => {
+                "post_attention_layernorm.weight"
+            }
             WeightKind::PostMlpNorm => "post_feedforward_layernorm.weight",
             WeightKind::Router => &format!("{router}.weight"),
             WeightKind::Gate | WeightKind::Up | WeightKind::Down => {

@@ -42,7 +42,7 @@ fn parse(f: &Fields<'_>) -> Result<ModelConfig, ModelError> {
     let hidden = f.count("hidden_size", "width of the residual stream")?;
     let heads = f.count("num_attention_heads", "number of query heads")?;
     let kv_heads = f.count("num_key_value_heads", "number of key and value heads")?;
-    if heads % kv_heads != 0 {
+    if !heads.is_multiple_of(kv_heads) {
         let found = Value::from(kv_heads);
         return Err(f.bad("num_key_value_heads", &found, &format!("a divisor of {heads}")));
     }
@@ -109,11 +109,15 @@ fn head_dim(f: &Fields<'_>, hidden: usize, heads: usize) -> Result<usize, ModelE
         None => match f.family {
             Family::Gemma2 | Family::Gemma3 => 256,
             Family::Qwen3 | Family::Qwen3Moe => 128,
-            _ if hidden % heads == 0 => hidden / heads,
+            _ if hidden.is_multiple_of(heads) => hidden / heads,
             _ => return Err(f.missing("head_dim", "hidden_size is no multiple of the heads")),
         },
     };
-    if dim % 2 == 0 { Ok(dim) } else { Err(f.bad("head_dim", &Value::from(dim), "an even number")) }
+    if dim.is_multiple_of(2) {
+        Ok(dim)
+    } else {
+        Err(f.bad("head_dim", &Value::from(dim), "an even number"))
+    }
 }
 
 fn activation(f: &Fields<'_>) -> Result<Activation, ModelError> {
@@ -197,11 +201,11 @@ fn slides(f: &Fields<'_>, layers: usize) -> Result<Vec<bool>, ModelError> {
                 .ok_or_else(|| f.bad("max_window_layers", first, "a whole number, 0 or more"))?;
             Ok((0..layers).map(|i| i as u64 >= first).collect())
         }
-        Family::Gemma2 => Ok((0..layers).map(|i| i % 2 == 0).collect()),
+        Family::Gemma2 => Ok((0..layers).map(|i| i.is_multiple_of(2)).collect()),
         Family::Gemma3 => {
             let meaning = "one of how many blocks has full attention (or layer_types)";
             let period = f.count("sliding_window_pattern", meaning)?;
-            Ok((0..layers).map(|i| (i + 1) % period != 0).collect())
+            Ok((0..layers).map(|i| !(i + 1).is_multiple_of(period)).collect())
         }
         _ => Ok(vec![true; layers]),
     }
@@ -251,7 +255,7 @@ fn mlps(f: &Fields<'_>, layers: usize) -> Result<Vec<MlpConfig>, ModelError> {
     };
     (0..layers)
         .map(|i| {
-            if dense.contains(&(i as u64)) || (i + 1) % step != 0 {
+            if dense.contains(&(i as u64)) || !(i + 1).is_multiple_of(step) {
                 Ok(MlpConfig::Dense { width: f.count("intermediate_size", WIDTH)? })
             } else {
                 Ok(sparse)

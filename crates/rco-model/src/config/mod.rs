@@ -12,6 +12,7 @@ pub use rope::{Rope, RopeOrder, RopeScaling};
 
 /// A decoder-only model: embedding, blocks, final norm, head.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a property of its own")]
 pub struct ModelConfig {
     /// Its family, which names the weights.
     pub family: Family,
@@ -99,8 +100,8 @@ pub enum QkNorm {
 /// Activation of the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// `x · sigmoid(x)` (SwiGLU).
+    /// `x · sigmoid(x)` (`SwiGLU`).
     Silu,
-    /// Gaussian error linear unit in its tanh form (GeGLU).
+    /// Gaussian error linear unit in its tanh form (`GeGLU`).
     GeluTanh,
 }

@@ -8,11 +8,14 @@ use crate::error::ModelError;
 use crate::key::WeightKey;
 use crate::weights::WeightSource;
 
+/// A slot of the result and where the form is read.
+type Form = (usize, Arc<dyn WeightSource>);
+
 /// The forms that weights may take. Each adds to one slot of the result; an option of
 /// several tensors has one form for each of them in the same slot.
 #[derive(Clone, Default)]
 pub struct OptionTensors {
-    forms: HashMap<WeightKey, Vec<(usize, Arc<dyn WeightSource>)>>,
+    forms: HashMap<WeightKey, Vec<Form>>,
     slots: usize,
 }
 

@@ -1,10 +1,6 @@
 //! Logits against those of transformers.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
-use common::{FAMILIES, bundled, expected, fixture, model};
+use crate::common::{FAMILIES, bundled, expected, fixture, model};
 use rco_model::Settings;
 use rco_model::tokenizer::Tokenizer;
 

@@ -1,12 +1,8 @@
 //! `config.json`: what is read, and what is refused by name.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::sync::Arc;
 
-use common::{FAMILIES, expected, fixture, in_memory, open};
+use crate::common::{FAMILIES, expected, fixture, in_memory, open};
 use rco_formats::safetensors::HfFolder;
 use rco_model::config::{Family, MlpConfig, RopeScaling};
 use rco_model::head::Target;
@@ -145,7 +141,7 @@ fn a_tensor_without_a_place_is_refused() {
 
 #[test]
 fn impossible_requests_are_refused() {
-    let model = common::model(&fixture("qwen3_moe"), Settings::default());
+    let model = crate::common::model(&fixture("qwen3_moe"), Settings::default());
     let config = model.config();
     assert!(matches!(config.blocks[1].mlp, MlpConfig::Dense { .. }));
     for (experts, wrong) in [

@@ -1,7 +1,5 @@
 //! Models of the tests: folders and the logits that transformers computes of them.
 
-#![allow(dead_code, reason = "each test file uses a part")]
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +8,7 @@ use rco_model::weights::{HfWeights, HostWeight, MemoryWeights, WeightSource};
 use rco_model::{Batch, Model, ModelConfig, Settings, WeightKey};
 
 /// Tiny random models, one or more for each family.
-pub const FAMILIES: &[&str] = &[
+pub(crate) const FAMILIES: &[&str] = &[
     "llama",
     "llama-llama3",
     "llama-linear",
@@ -26,32 +24,32 @@ pub const FAMILIES: &[&str] = &[
     "gemma3",
 ];
 
-pub const DOUBLE: Settings =
+pub(crate) const DOUBLE: Settings =
     Settings { double: true, device: rco_model::engine::Device::Cpu, logit_values: 1000 };
 
-pub fn fixture(name: &str) -> PathBuf {
+pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
 /// The bundled mixture of experts.
-pub fn bundled() -> PathBuf {
+pub(crate) fn bundled() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/tiny-moe")
 }
 
-pub fn open(folder: &Path) -> (Arc<ModelConfig>, Arc<HfWeights>) {
+pub(crate) fn open(folder: &Path) -> (Arc<ModelConfig>, Arc<HfWeights>) {
     let folder = HfFolder::open(folder).unwrap();
     let config = ModelConfig::from_hf(folder.config()).unwrap();
     let weights = HfWeights::new(folder, &config).unwrap();
     (Arc::new(config), Arc::new(weights))
 }
 
-pub fn model(folder: &Path, settings: Settings) -> Model {
+pub(crate) fn model(folder: &Path, settings: Settings) -> Model {
     let (config, weights) = open(folder);
     Model::new(config, weights, settings).unwrap()
 }
 
 /// Tokens and logits in `expected.safetensors` of a fixture.
-pub fn expected(name: &str) -> (Batch, Vec<f32>) {
+pub(crate) fn expected(name: &str) -> (Batch, Vec<f32>) {
     let file = Safetensors::open(fixture(name).join("expected.safetensors")).unwrap();
     let shape = &file.tensor("tokens").unwrap().shape;
     let tokens = file.read("tokens").unwrap();
@@ -63,7 +61,7 @@ pub fn expected(name: &str) -> (Batch, Vec<f32>) {
 }
 
 /// A copy of all weights in memory.
-pub fn in_memory(config: &ModelConfig, source: &dyn WeightSource) -> MemoryWeights {
+pub(crate) fn in_memory(config: &ModelConfig, source: &dyn WeightSource) -> MemoryWeights {
     let mut weights = MemoryWeights::default();
     for (key, _) in config.weights() {
         weights.insert(key, source.load(key).unwrap()).unwrap();
@@ -72,7 +70,7 @@ pub fn in_memory(config: &ModelConfig, source: &dyn WeightSource) -> MemoryWeigh
 }
 
 /// `weight + h · (values between −1 and 1 without a pattern)`.
-pub fn moved(weights: &MemoryWeights, key: WeightKey, h: f32) -> HostWeight {
+pub(crate) fn moved(weights: &MemoryWeights, key: WeightKey, h: f32) -> HostWeight {
     let mut weight = weights.get(key).unwrap().clone();
     for (i, w) in weight.values.iter_mut().enumerate() {
         let quasi = ((i * i + i + 1) as f64 * 0.618_033_988_749_894_9).fract();

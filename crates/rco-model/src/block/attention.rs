@@ -1,0 +1,246 @@
+//! Causal attention with grouped queries, by chunks of queries.
+
+use std::ops::Range;
+
+use candle_core::Tensor;
+
+use super::{Block, Emitter};
+use crate::config::QkNorm;
+use crate::error::ModelError;
+use crate::key::WeightKind;
+use crate::ops::{
+    Mask, attention_probs, attention_probs_backward, linear, linear_backward, rms_norm,
+    rms_norm_backward, soft_cap, soft_cap_backward,
+};
+
+/// Queries of a sequence that are handled at a time: probabilities of this many rows for
+/// every head are the largest thing in memory.
+const QUERIES: usize = 128;
+
+/// What backward needs of the attention.
+#[derive(Debug)]
+pub(super) struct AttentionState {
+    /// Projections before the norm; only with norms.
+    q_raw: Option<Tensor>,
+    k_raw: Option<Tensor>,
+    /// Rotated queries `[sequences, len, kv heads, repeats, head size]`.
+    q: Tensor,
+    /// Rotated keys `[sequences · kv heads, len, head size]`.
+    k: Tensor,
+    /// Values, as the keys.
+    v: Tensor,
+    /// Input of the output projection `[tokens, heads · head size]`.
+    context: Tensor,
+    pub(super) output: Tensor,
+}
+
+/// A chunk of queries and the keys that any of them sees.
+struct Chunk {
+    queries: Range<usize>,
+    keys: Range<usize>,
+}
+
+impl Block<'_> {
+    pub(super) fn attention_forward(&self, x: &Tensor) -> Result<AttentionState, ModelError> {
+        let w = self.weights;
+        let project =
+            |kind, bias| linear(x, w.get(kind)?, w.optional(bias)).map_err(ModelError::from);
+        let q = project(WeightKind::Query, WeightKind::QueryBias)?;
+        let k = project(WeightKind::Key, WeightKind::KeyBias)?;
+        let v = project(WeightKind::Value, WeightKind::ValueBias)?;
+
+        let (q_raw, q) = self.qk_norm(WeightKind::QueryNorm, q)?;
+        let (k_raw, k) = self.qk_norm(WeightKind::KeyNorm, k)?;
+        let q = self.rotary.rotate(&self.split_heads(&q)?)?;
+        let k = self.rotary.rotate(&self.split_heads(&k)?)?;
+        let q = q.reshape(self.query_shape())?;
+        let k = self.batch_heads(&k)?;
+        let v = self.batch_heads(&self.split_heads(&v)?)?;
+
+        let mut parts = Vec::new();
+        for chunk in self.chunks() {
+            let queries = self.take_queries(&q, &chunk)?;
+            let (_, probs) = self.probs(&queries, &k, &chunk)?;
+            let v = v.narrow(1, chunk.keys.start, chunk.keys.len())?;
+            parts.push(self.give_queries(&probs.matmul(&v)?, &chunk)?);
+        }
+        let width = self.model.heads * self.model.head_dim;
+        let context = Tensor::cat(&parts, 1)?.reshape((self.sequences * self.len, width))?;
+        let bias = w.optional(WeightKind::OutputBias);
+        let output = linear(&context, w.get(WeightKind::Output)?, bias)?;
+        Ok(AttentionState { q_raw, k_raw, q, k, v, context, output })
+    }
+
+    pub(super) fn attention_backward(
+        &self,
+        x: &Tensor,
+        state: AttentionState,
+        g: &Tensor,
+        emit: &mut Emitter<'_>,
+    ) -> Result<Tensor, ModelError> {
+        let w = self.weights;
+        let output = w.get(WeightKind::Output)?;
+        emit.linear(w.key(WeightKind::Output), output, &state.context, g)?;
+        emit.bias(w.key(WeightKind::OutputBias), w.optional(WeightKind::OutputBias), g)?;
+        let g_context = linear_backward(output, g)?.reshape(self.query_shape())?;
+
+        let AttentionState { q_raw, k_raw, q, k, v, .. } = state;
+        let (mut g_q, mut g_k, mut g_v) = (Vec::new(), k.zeros_like()?, v.zeros_like()?);
+        for chunk in self.chunks() {
+            let queries = self.take_queries(&q, &chunk)?;
+            let g_out = self.take_queries(&g_context, &chunk)?;
+            let (start, count) = (chunk.keys.start, chunk.keys.len());
+            let (keys, values) = (k.narrow(1, start, count)?, v.narrow(1, start, count)?);
+
+            let (scores, probs) = self.probs(&queries, &k, &chunk)?;
+            let widen = |part: Tensor| part.pad_with_zeros(1, start, self.len - start - count);
+            g_v = (g_v + widen(probs.t()?.matmul(&g_out)?)?)?;
+            let g_probs = g_out.matmul(&values.t()?)?;
+            let mut g_scores = attention_probs_backward(&probs, self.score_scale(), &g_probs)?;
+            if let Some(cap) = self.model.attention_cap {
+                g_scores =
+                    (soft_cap_backward(&scores, cap, &g_scores)? * self.model.attention_scale)?;
+            }
+            g_q.push(self.give_queries(&g_scores.matmul(&keys)?, &chunk)?);
+            g_k = (g_k + widen(g_scores.t()?.matmul(&queries)?)?)?;
+        }
+
+        let m = self.model;
+        let g_q = Tensor::cat(&g_q, 1)?.reshape((self.sequences, self.len, m.heads, m.head_dim))?;
+        let g_q = self.merge_heads(&self.rotary.rotate_backward(&g_q)?)?;
+        let g_k = self.merge_heads(&self.rotary.rotate_backward(&self.unbatch_heads(&g_k)?)?)?;
+        let g_v = self.merge_heads(&self.unbatch_heads(&g_v)?)?;
+        let g_q = self.qk_norm_backward(WeightKind::QueryNorm, q_raw, g_q, emit)?;
+        let g_k = self.qk_norm_backward(WeightKind::KeyNorm, k_raw, g_k, emit)?;
+
+        let mut g_x: Option<Tensor> = None;
+        for (kind, bias, g) in [
+            (WeightKind::Query, WeightKind::QueryBias, g_q),
+            (WeightKind::Key, WeightKind::KeyBias, g_k),
+            (WeightKind::Value, WeightKind::ValueBias, g_v),
+        ] {
+            let weight = w.get(kind)?;
+            emit.linear(w.key(kind), weight, x, &g)?;
+            emit.bias(w.key(bias), w.optional(bias), &g)?;
+            let part = linear_backward(weight, &g)?;
+            g_x = Some(match g_x {
+                Some(sum) => (sum + part)?,
+                None => part,
+            });
+        }
+        match g_x {
+            Some(g_x) => Ok(g_x),
+            None => Ok(x.zeros_like()?),
+        }
+    }
+
+    /// Scores (after the cap, if there is one) and probabilities of a chunk.
+    fn probs(
+        &self,
+        queries: &Tensor,
+        k: &Tensor,
+        chunk: &Chunk,
+    ) -> Result<(Tensor, Tensor), ModelError> {
+        let keys = k.narrow(1, chunk.keys.start, chunk.keys.len())?;
+        let mut scores = queries.matmul(&keys.t()?)?;
+        if let Some(cap) = self.model.attention_cap {
+            scores = soft_cap(&(scores * self.model.attention_scale)?, cap)?;
+        }
+        let mask = Mask {
+            first_query: chunk.queries.start,
+            queries: chunk.queries.len(),
+            first_key: chunk.keys.start,
+            window: self.config.window,
+        };
+        let probs = attention_probs(&scores, self.score_scale(), mask)?;
+        Ok((scores, probs))
+    }
+
+    /// Scale that the softmax applies: a cap comes after the scale of the scores.
+    fn score_scale(&self) -> f64 {
+        if self.model.attention_cap.is_some() { 1.0 } else { self.model.attention_scale }
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = Chunk> + use<'_> {
+        (0..self.len).step_by(QUERIES).map(|start| {
+            let end = (start + QUERIES).min(self.len);
+            let oldest = self.config.window.map_or(0, |w| (start + 1).saturating_sub(w));
+            Chunk { queries: start..end, keys: oldest..end }
+        })
+    }
+
+    fn query_shape(&self) -> (usize, usize, usize, usize, usize) {
+        let m = self.model;
+        (self.sequences, self.len, m.kv_heads, m.heads / m.kv_heads, m.head_dim)
+    }
+
+    /// Queries of a chunk as `[sequences · kv heads, repeats · queries, head size]`: all
+    /// heads that share a key are rows of one matrix, so that no key is repeated.
+    fn take_queries(&self, q: &Tensor, chunk: &Chunk) -> Result<Tensor, ModelError> {
+        let (sequences, _, kv_heads, repeats, dim) = self.query_shape();
+        let count = chunk.queries.len();
+        let q = q.narrow(1, chunk.queries.start, count)?.permute((0, 2, 3, 1, 4))?;
+        Ok(q.reshape((sequences * kv_heads, repeats * count, dim))?)
+    }
+
+    /// The reverse, as `[sequences, queries, heads · head size]`.
+    fn give_queries(&self, rows: &Tensor, chunk: &Chunk) -> Result<Tensor, ModelError> {
+        let (sequences, _, kv_heads, repeats, dim) = self.query_shape();
+        let count = chunk.queries.len();
+        let rows = rows.reshape((sequences, kv_heads, repeats, count, dim))?;
+        let rows = rows.permute((0, 3, 1, 2, 4))?;
+        Ok(rows.reshape((sequences, count, kv_heads * repeats * dim))?)
+    }
+
+    /// `[tokens, heads · head size]` as `[sequences, len, heads, head size]`.
+    fn split_heads(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+        Ok(x.reshape((self.sequences, self.len, (), self.model.head_dim))?)
+    }
+
+    fn merge_heads(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+        Ok(x.reshape((self.sequences * self.len, ()))?)
+    }
+
+    /// `[sequences, len, kv heads, head size]` as `[sequences · kv heads, len, head size]`.
+    fn batch_heads(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+        let shape = (self.sequences * self.model.kv_heads, self.len, self.model.head_dim);
+        Ok(x.transpose(1, 2)?.reshape(shape)?)
+    }
+
+    fn unbatch_heads(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+        let m = self.model;
+        let x = x.reshape((self.sequences, m.kv_heads, self.len, m.head_dim))?;
+        Ok(x.transpose(1, 2)?.contiguous()?)
+    }
+
+    /// Norm of projected queries or keys; keeps the input if there is a norm.
+    fn qk_norm(&self, kind: WeightKind, x: Tensor) -> Result<(Option<Tensor>, Tensor), ModelError> {
+        let m = self.model;
+        let rows = match m.qk_norm {
+            QkNorm::None => return Ok((None, x)),
+            QkNorm::PerHead => x.reshape(((), m.head_dim))?,
+            QkNorm::AllHeads => x.clone(),
+        };
+        let y = rms_norm(&rows, self.weights.get(kind)?, m.norm_eps, m.norm_offset)?;
+        Ok((Some(rows), y.reshape(x.shape())?))
+    }
+
+    fn qk_norm_backward(
+        &self,
+        kind: WeightKind,
+        raw: Option<Tensor>,
+        g: Tensor,
+        emit: &mut Emitter<'_>,
+    ) -> Result<Tensor, ModelError> {
+        let Some(raw) = raw else { return Ok(g) };
+        let m = self.model;
+        let (weight, key) = (self.weights.get(kind)?, self.weights.key(kind));
+        let rows = g.reshape(raw.shape())?;
+        let (eps, offset) = (m.norm_eps, m.norm_offset);
+        let grads = rms_norm_backward(&raw, weight, eps, offset, &rows, emit.wants(key))?;
+        if let Some(gradient) = grads.weight {
+            emit.visit(key, weight, gradient)?;
+        }
+        Ok(grads.input.reshape(g.shape())?)
+    }
+}

@@ -1,0 +1,148 @@
+//! Gradients of weights on their way out of the backward pass.
+
+use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
+
+use crate::error::ModelError;
+use crate::key::WeightKey;
+use crate::ops::{bias_gradient, floats, weight_gradient};
+
+/// Values that a task adds up; a constant, so that the order of the sums is one too.
+const TASK: usize = 64 * 1024;
+
+/// What is done with the gradients of weights.
+pub trait GradientVisitor {
+    /// Whether the gradient of this weight is wanted. One that is not costs nothing.
+    fn wants(&self, key: WeightKey) -> bool;
+
+    /// Takes the gradient of a weight, which is dropped afterwards. Each wanted weight comes
+    /// once, but for those of experts that are dropped or get no token: their gradient is 0.
+    ///
+    /// # Errors
+    /// Any; ends the backward pass.
+    fn visit(&mut self, gradient: &WeightGradient<'_>) -> Result<(), ModelError>;
+}
+
+/// The gradient of the loss at one weight.
+#[derive(Debug)]
+pub struct WeightGradient<'a> {
+    /// The weight.
+    pub key: WeightKey,
+    weight: &'a Tensor,
+    gradient: Tensor,
+}
+
+impl WeightGradient<'_> {
+    /// Dimensions of weight and gradient.
+    pub fn shape(&self) -> &[usize] {
+        self.gradient.dims()
+    }
+
+    /// The gradient, row after row.
+    ///
+    /// # Errors
+    /// Failure of the tensor library.
+    pub fn values(&self) -> Result<Vec<f64>, ModelError> {
+        let flat = self.gradient.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?;
+        Ok(flat.to_vec1()?)
+    }
+
+    /// `⟨gradient, option − weight⟩`: the derivative of the loss when the weight moves to
+    /// `option`, which holds the values row after row. Summed in f64.
+    ///
+    /// # Errors
+    /// [`ModelError::WrongLength`] if `option` has another number of values.
+    pub fn dot_difference(&self, option: &[f32]) -> Result<f64, ModelError> {
+        let found = option.len();
+        if found != self.gradient.elem_count() {
+            let (name, shape) = (self.key.to_string(), self.shape().to_vec());
+            return Err(ModelError::WrongLength { name, shape, found });
+        }
+        let fast = floats([&self.gradient, self.weight], |[g, w]| {
+            let parts = g.par_chunks(TASK).zip(w.par_chunks(TASK)).zip(option.par_chunks(TASK));
+            let parts: Vec<f64> = parts.map(|((g, w), o)| dot_difference(g, w, o)).collect();
+            parts.iter().sum()
+        })?;
+        if let Some(sum) = fast {
+            return Ok(sum);
+        }
+        let weight = self.weight.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
+        let weight: Vec<f64> = weight.flatten_all()?.to_vec1()?;
+        let gradient = self.values()?;
+        let pairs = gradient.iter().zip(&weight).zip(option);
+        Ok(pairs.map(|((g, w), o)| g * (f64::from(*o) - w)).sum())
+    }
+}
+
+/// `⟨g, o − w⟩` with partial sums that the compiler turns into vector instructions.
+fn dot_difference(g: &[f32], w: &[f32], o: &[f32]) -> f64 {
+    let term = |g: f32, w: f32, o: f32| f64::from(g) * (f64::from(o) - f64::from(w));
+    let mut sums = [0.0; 4];
+    let ((g, g_rest), (w, w_rest), (o, o_rest)) =
+        (g.as_chunks::<4>(), w.as_chunks::<4>(), o.as_chunks::<4>());
+    for ((g, w), o) in g.iter().zip(w).zip(o) {
+        for i in 0..4 {
+            sums[i] += term(g[i], w[i], o[i]);
+        }
+    }
+    let rest = g_rest.iter().zip(w_rest).zip(o_rest);
+    sums.iter().sum::<f64>() + rest.map(|((g, w), o)| term(*g, *w, *o)).sum::<f64>()
+}
+
+/// Hands gradients to a visitor, and computes only those that it wants.
+pub(crate) struct Emitter<'a> {
+    visitor: &'a mut dyn GradientVisitor,
+}
+
+impl<'a> Emitter<'a> {
+    pub(crate) fn new(visitor: &'a mut dyn GradientVisitor) -> Self {
+        Self { visitor }
+    }
+
+    pub(crate) fn wants(&self, key: WeightKey) -> bool {
+        self.visitor.wants(key)
+    }
+
+    pub(crate) fn visit(
+        &mut self,
+        key: WeightKey,
+        weight: &Tensor,
+        gradient: Tensor,
+    ) -> Result<(), ModelError> {
+        if gradient.dims() != weight.dims() {
+            return Err(ModelError::WrongShape {
+                name: key.to_string(),
+                expected: weight.dims().to_vec(),
+                found: gradient.dims().to_vec(),
+            });
+        }
+        self.visitor.visit(&WeightGradient { key, weight, gradient })
+    }
+
+    /// Gradient of the weight of a linear map with input `x` and gradient `g` at its output.
+    pub(crate) fn linear(
+        &mut self,
+        key: WeightKey,
+        weight: &Tensor,
+        x: &Tensor,
+        g: &Tensor,
+    ) -> Result<(), ModelError> {
+        if self.wants(key) {
+            self.visit(key, weight, weight_gradient(x, g)?)?;
+        }
+        Ok(())
+    }
+
+    /// Gradient of a bias, if there is one.
+    pub(crate) fn bias(
+        &mut self,
+        key: WeightKey,
+        bias: Option<&Tensor>,
+        g: &Tensor,
+    ) -> Result<(), ModelError> {
+        match bias {
+            Some(bias) if self.wants(key) => self.visit(key, bias, bias_gradient(g)?),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! A model: configuration, weights, and the forward pass.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::Settings;
+use crate::batch::Batch;
+use crate::block::{Block, BlockWeights, DroppedExperts, to_tensor};
+use crate::config::{ModelConfig, Rope};
+use crate::error::ModelError;
+use crate::head::{Head, Hidden, LossReport, Target, Wanted, head_loss};
+use crate::key::{WeightKey, WeightKind};
+use crate::ops::{RotaryTable, rms_norm};
+use crate::weights::WeightSource;
+
+/// A model whose weights are read block by block, each time they are needed.
+#[derive(Clone)]
+pub struct Model {
+    pub(super) config: Arc<ModelConfig>,
+    pub(super) source: Arc<dyn WeightSource>,
+    pub(super) dropped: DroppedExperts,
+    pub(super) settings: Settings,
+    pub(super) device: Device,
+    pub(super) dtype: DType,
+}
+
+impl Model {
+    /// A model of `config` with the weights of `source`.
+    ///
+    /// # Errors
+    /// A weight that is missing or has another shape than the configuration requires, or
+    /// a device that cannot be opened.
+    pub fn new(
+        config: Arc<ModelConfig>,
+        source: Arc<dyn WeightSource>,
+        settings: Settings,
+    ) -> Result<Self, ModelError> {
+        for (key, expected) in config.weights() {
+            let name = || source.name(key);
+            match source.shape(key) {
+                None => return Err(ModelError::MissingWeight { name: name() }),
+                Some(found) if found != expected => {
+                    return Err(ModelError::WrongShape { name: name(), expected, found });
+                }
+                Some(_) => {}
+            }
+        }
+        let (device, dtype) = (settings.device.open()?, settings.dtype());
+        let dropped = DroppedExperts::default();
+        Ok(Self { config, source, dropped, settings, device, dtype })
+    }
+
+    /// The same model without some experts: tokens are routed as if they had never been.
+    #[must_use]
+    pub fn without_experts(self, dropped: DroppedExperts) -> Self {
+        Self { dropped, ..self }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Arc<ModelConfig> {
+        &self.config
+    }
+
+    /// Reads the output matrix.
+    ///
+    /// # Errors
+    /// A failed read.
+    pub fn head(&self) -> Result<Head, ModelError> {
+        let kind = if self.config.tied { WeightKind::Embedding } else { WeightKind::Head };
+        let shape = [self.config.vocabulary, self.config.hidden];
+        let matrix = self.outer(kind, &shape)?;
+        Ok(Head { matrix, cap: self.config.final_cap })
+    }
+
+    /// States after the final norm.
+    ///
+    /// # Errors
+    /// Tokens outside the vocabulary, or a failed read.
+    pub fn hidden(&self, batch: &Batch) -> Result<Hidden, ModelError> {
+        let tables = self.tables(batch)?;
+        let mut x = self.embed(batch)?;
+        for layer in 0..self.config.blocks.len() {
+            let weights = self.block_weights(layer)?;
+            x = self.block(layer, &weights, &tables, batch).forward(&x)?;
+        }
+        Ok(Hidden(self.final_norm(&x)?.0))
+    }
+
+    /// Logits of every token: `rows × vocabulary` values, row after row. For small batches;
+    /// losses do without.
+    ///
+    /// # Errors
+    /// As [`Model::hidden`].
+    pub fn logits(&self, batch: &Batch) -> Result<Vec<f32>, ModelError> {
+        let logits = self.head()?.logits(&self.hidden(batch)?.0)?;
+        Ok(logits.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+    }
+
+    /// Loss on a batch, forward only.
+    ///
+    /// # Errors
+    /// As [`Model::hidden`], a target that does not fit, or a loss that is not finite.
+    pub fn loss(&self, batch: &Batch, target: Target<'_>) -> Result<LossReport, ModelError> {
+        let (head, hidden) = (self.head()?, self.hidden(batch)?);
+        self.compare(&head, &hidden, batch, target)
+    }
+
+    /// Loss of states that were computed before.
+    ///
+    /// # Errors
+    /// A target that does not fit, or a loss that is not finite.
+    pub fn compare(
+        &self,
+        head: &Head,
+        hidden: &Hidden,
+        batch: &Batch,
+        target: Target<'_>,
+    ) -> Result<LossReport, ModelError> {
+        let wanted = Wanted { states: false, matrix: false };
+        let values = self.settings.logit_values;
+        Ok(head_loss(head, hidden, batch, target, wanted, values)?.report)
+    }
+
+    /// Embedding of a batch, after a check of its tokens.
+    pub(super) fn embed(&self, batch: &Batch) -> Result<Tensor, ModelError> {
+        let vocabulary = self.config.vocabulary;
+        if let Some(&token) = batch.tokens().iter().find(|&&t| t as usize >= vocabulary) {
+            return Err(ModelError::TokenOutOfRange { token, vocabulary });
+        }
+        // Each row is read once.
+        let mut distinct = batch.tokens().to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let key = WeightKey::outer(WeightKind::Embedding);
+        let rows = self.source.load_rows(key, &distinct)?;
+        let shape = [distinct.len(), self.config.hidden];
+        let rows = to_tensor(&*self.source, key, rows, &shape, self.dtype, &self.device)?;
+        let positions: Vec<u32> =
+            batch.tokens().iter().map(|t| distinct.partition_point(|d| d < t) as u32).collect();
+        let positions = Tensor::from_vec(positions, batch.rows(), &self.device)?;
+        let x = rows.index_select(&positions, 0)?;
+        let scale = self.config.embedding_scale;
+        if scale == 1.0 { Ok(x) } else { Ok((x * scale)?) }
+    }
+
+    /// Normed states and the weight of the norm.
+    pub(super) fn final_norm(&self, x: &Tensor) -> Result<(Tensor, Tensor), ModelError> {
+        let weight = self.outer(WeightKind::FinalNorm, &[self.config.hidden])?;
+        let (eps, offset) = (self.config.norm_eps, self.config.norm_offset);
+        Ok((rms_norm(x, &weight, eps, offset)?, weight))
+    }
+
+    pub(super) fn outer(&self, kind: WeightKind, shape: &[usize]) -> Result<Tensor, ModelError> {
+        let key = WeightKey::outer(kind);
+        let weight = self.source.load(key)?;
+        to_tensor(&*self.source, key, weight, shape, self.dtype, &self.device)
+    }
+
+    pub(super) fn block_weights(&self, layer: usize) -> Result<BlockWeights, ModelError> {
+        let dropped = self.dropped.of(layer);
+        BlockWeights::load(&*self.source, &self.config, layer, dropped, self.dtype, &self.device)
+    }
+
+    pub(super) fn block<'a>(
+        &'a self,
+        layer: usize,
+        weights: &'a BlockWeights,
+        tables: &'a Tables,
+        batch: &Batch,
+    ) -> Block<'a> {
+        Block {
+            model: &self.config,
+            config: &self.config.blocks[layer],
+            weights,
+            rotary: &tables.tables[tables.of_layer[layer]],
+            dropped: self.dropped.of(layer),
+            sequences: batch.sequences(),
+            len: batch.sequence_len(),
+        }
+    }
+
+    /// Rotation tables, one for each kind of rotary embedding in the model.
+    pub(super) fn tables(&self, batch: &Batch) -> Result<Tables, ModelError> {
+        let mut ropes: Vec<Rope> = Vec::new();
+        let mut of_layer = Vec::with_capacity(self.config.blocks.len());
+        for block in &self.config.blocks {
+            let known = ropes.iter().position(|r| *r == block.rope);
+            of_layer.push(known.unwrap_or(ropes.len()));
+            if known.is_none() {
+                ropes.push(block.rope);
+            }
+        }
+        let (len, dim) = (batch.sequence_len(), self.config.head_dim);
+        let table = |rope: &Rope| RotaryTable::new(rope, len, dim, self.dtype, &self.device);
+        let tables = ropes.iter().map(table).collect::<Result<_, _>>()?;
+        Ok(Tables { tables, of_layer })
+    }
+}
+
+/// Rotation tables of a batch.
+pub(super) struct Tables {
+    tables: Vec<RotaryTable>,
+    of_layer: Vec<usize>,
+}

@@ -1,0 +1,52 @@
+//! Where and how a model runs.
+
+use candle_core::DType;
+
+use crate::error::ModelError;
+
+/// Where a model runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Device {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU, by number; needs the feature `cuda`.
+    Cuda(usize),
+    /// An Apple GPU, by number; needs the feature `metal`.
+    Metal(usize),
+}
+
+impl Device {
+    pub(super) fn open(self) -> Result<candle_core::Device, ModelError> {
+        Ok(match self {
+            Self::Cpu => candle_core::Device::Cpu,
+            Self::Cuda(n) => candle_core::Device::new_cuda(n)?,
+            Self::Metal(n) => candle_core::Device::new_metal(n)?,
+        })
+    }
+}
+
+/// Where and how a model runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// The device.
+    pub device: Device,
+    /// Logits in memory at a time: the head goes through the tokens in chunks of this many
+    /// values (of model, teacher and gradient each).
+    pub logit_values: usize,
+    /// Computes in f64 (CPU only; slow): to check gradients.
+    pub double: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { device: Device::Cpu, logit_values: 1 << 23, double: false }
+    }
+}
+
+impl Settings {
+    pub(super) fn dtype(&self) -> DType {
+        if self.double { DType::F64 } else { DType::F32 }
+    }
+}

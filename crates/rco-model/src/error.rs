@@ -1,0 +1,157 @@
+//! What can be wrong with a model, its files and what is asked of it.
+
+use rco_formats::safetensors::SafetensorsError;
+
+/// A fault, with the thing at fault, what was expected and what was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The family of the model is not supported.
+    #[error("the architecture '{found}' is not supported; supported are: {supported}")]
+    UnknownArchitecture {
+        /// `model_type` of the configuration.
+        found: String,
+        /// The supported ones.
+        supported: String,
+    },
+    /// A field of `config.json` is missing that the family needs.
+    #[error("config.json has no '{field}', which {family} needs: {meaning}")]
+    MissingField {
+        /// The field.
+        field: String,
+        /// The family.
+        family: &'static str,
+        /// What the field says.
+        meaning: &'static str,
+    },
+    /// A field of `config.json` has a value of the wrong kind or out of range.
+    #[error("config.json: '{field}' is {found}, expected {expected}")]
+    BadField {
+        /// The field.
+        field: String,
+        /// Its value.
+        found: String,
+        /// What it must be.
+        expected: String,
+    },
+    /// A field of `config.json` asks for something that is not implemented.
+    #[error("config.json: '{field}' = {found} is not supported for {family}: {supported}")]
+    Unsupported {
+        /// The field.
+        field: String,
+        /// Its value.
+        found: String,
+        /// The family.
+        family: &'static str,
+        /// What is supported.
+        supported: String,
+    },
+    /// A weight that the configuration requires does not exist.
+    #[error("there is no weight '{name}', which the configuration requires")]
+    MissingWeight {
+        /// Its name in the source.
+        name: String,
+    },
+    /// A weight exists that the configuration has no place for.
+    #[error("the tensor '{name}' has no place in the model that config.json describes")]
+    UnexpectedWeight {
+        /// Its name in the source.
+        name: String,
+    },
+    /// A weight has another shape than the configuration requires.
+    #[error("the weight '{name}' has shape {found:?}, the configuration requires {expected:?}")]
+    WrongShape {
+        /// Its name in the source.
+        name: String,
+        /// The required shape.
+        expected: Vec<usize>,
+        /// The shape found.
+        found: Vec<usize>,
+    },
+    /// A weight has an element type that cannot be read.
+    #[error("the weight '{name}' has the type {found}; F32, BF16 and F16 can be read")]
+    UnsupportedType {
+        /// Its name in the source.
+        name: String,
+        /// Its type.
+        found: String,
+    },
+    /// Values and shape of a weight do not fit.
+    #[error("the weight '{name}' of shape {shape:?} was given {found} values")]
+    WrongLength {
+        /// Its name.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Number of values.
+        found: usize,
+    },
+    /// A batch without tokens, or sequences of different lengths.
+    #[error("a batch needs sequences of one length of at least 1, found lengths {found:?}")]
+    BadBatch {
+        /// Lengths of the sequences (the first few).
+        found: Vec<usize>,
+    },
+    /// A token number that the vocabulary does not have.
+    #[error(
+        "token {token} is outside the vocabulary of {vocabulary}: is this the model's tokenizer?"
+    )]
+    TokenOutOfRange {
+        /// The token.
+        token: u32,
+        /// Size of the vocabulary.
+        vocabulary: usize,
+    },
+    /// The target of the loss does not fit the batch or the model.
+    #[error("the target has {found} {what}, expected {expected}")]
+    BadTarget {
+        /// What is counted.
+        what: &'static str,
+        /// The number required.
+        expected: usize,
+        /// The number found.
+        found: usize,
+    },
+    /// An expert that does not exist.
+    #[error("layer {layer} has no expert {expert}: it has {experts}")]
+    NoSuchExpert {
+        /// The layer.
+        layer: usize,
+        /// The expert.
+        expert: usize,
+        /// Number of experts in this layer.
+        experts: usize,
+    },
+    /// Fewer experts remain in a layer than a token is sent to.
+    #[error("layer {layer} keeps {kept} experts, but every token goes to {per_token}: keep more")]
+    TooFewExperts {
+        /// The layer.
+        layer: usize,
+        /// Experts that remain.
+        kept: usize,
+        /// Experts per token.
+        per_token: usize,
+    },
+    /// The loss is infinite or not a number.
+    #[error("the loss of token {position} is {value}: the weights or the target are not finite")]
+    NotFinite {
+        /// Row of the batch, counted over all sequences.
+        position: usize,
+        /// The loss.
+        value: f64,
+    },
+    /// A file of weights is at fault.
+    #[error(transparent)]
+    Safetensors(#[from] SafetensorsError),
+    /// The tokenizer cannot be read or used.
+    #[error("tokenizer {file}: {message}")]
+    Tokenizer {
+        /// The file.
+        file: String,
+        /// What its library says.
+        message: String,
+    },
+    /// The tensor library failed: out of memory, or an operation it lacks on this device.
+    #[error("tensor operation: {0}")]
+    Tensor(#[from] candle_core::Error),
+}

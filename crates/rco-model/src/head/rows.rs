@@ -1,0 +1,168 @@
+//! Loss and gradient of one row of logits.
+//!
+//! Exponentials are taken in the type of the logits, sums in f64.
+
+/// A floating-point type of logits.
+pub(super) trait Real: Copy + Send + Sync + Default {
+    fn to_f64(self) -> f64;
+    fn from_f64(x: f64) -> Self;
+    /// `exp(self − shift)` for a result of at most 1.
+    fn exp_minus(self, shift: Self) -> f64;
+}
+
+impl Real for f32 {
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+    fn from_f64(x: f64) -> Self {
+        x as Self
+    }
+    fn exp_minus(self, shift: Self) -> f64 {
+        f64::from((self - shift).exp())
+    }
+}
+
+impl Real for f64 {
+    fn to_f64(self) -> f64 {
+        self
+    }
+    fn from_f64(x: f64) -> Self {
+        x
+    }
+    fn exp_minus(self, shift: Self) -> f64 {
+        (self - shift).exp()
+    }
+}
+
+/// Softmax of a row, as far as it is needed.
+struct Softmax<T> {
+    top: usize,
+    max: T,
+    sum: f64,
+    log_sum: f64,
+}
+
+impl<T: Real> Softmax<T> {
+    fn of(logits: &[T]) -> Self {
+        let (mut top, mut max) = (0, f64::NEG_INFINITY);
+        for (i, x) in logits.iter().enumerate() {
+            let x = x.to_f64();
+            if x > max {
+                (top, max) = (i, x);
+            }
+        }
+        let shift = T::from_f64(max);
+        let sum: f64 = logits.iter().map(|x| x.exp_minus(shift)).sum();
+        Self { top, max: shift, sum, log_sum: max + sum.ln() }
+    }
+
+    fn prob(&self, x: T) -> f64 {
+        x.exp_minus(self.max) / self.sum
+    }
+
+    fn nll(&self, logits: &[T], label: Option<u32>) -> Option<f64> {
+        label.map(|label| self.log_sum - logits[label as usize].to_f64())
+    }
+}
+
+/// Values of one row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct RowLoss {
+    pub(super) loss: f64,
+    pub(super) nll: Option<f64>,
+    pub(super) teacher_nll: Option<f64>,
+    pub(super) same_top: Option<bool>,
+}
+
+/// KL(teacher ‖ student); its gradient at the student's logits times `scale`, if asked for:
+/// `(softmax(student) − softmax(teacher)) · scale`.
+pub(super) fn kl_row<T: Real>(
+    student: &[T],
+    teacher: &[T],
+    label: Option<u32>,
+    gradient: Option<(&mut [T], f64)>,
+) -> RowLoss {
+    let (s, t) = (Softmax::of(student), Softmax::of(teacher));
+    let shift = t.log_sum - s.log_sum;
+    let terms = student.iter().zip(teacher).map(|(&x, &y)| {
+        let p = t.prob(y);
+        // A token that the teacher rules out adds nothing, whatever its difference is.
+        if p > 0.0 { p * (y.to_f64() - x.to_f64() - shift) } else { 0.0 }
+    });
+    let loss = terms.sum();
+    if let Some((gradient, scale)) = gradient {
+        for ((g, &x), &y) in gradient.iter_mut().zip(student).zip(teacher) {
+            *g = T::from_f64((s.prob(x) - t.prob(y)) * scale);
+        }
+    }
+    RowLoss {
+        loss,
+        nll: s.nll(student, label),
+        teacher_nll: t.nll(teacher, label),
+        same_top: Some(s.top == t.top),
+    }
+}
+
+/// Cross-entropy of `label`; its gradient at the logits times `scale`, if asked for:
+/// `(softmax(student) − one-hot) · scale`.
+pub(super) fn cross_entropy_row<T: Real>(
+    student: &[T],
+    label: u32,
+    gradient: Option<(&mut [T], f64)>,
+) -> RowLoss {
+    let s = Softmax::of(student);
+    if let Some((gradient, scale)) = gradient {
+        for (i, (g, &x)) in gradient.iter_mut().zip(student).enumerate() {
+            let target = if i == label as usize { 1.0 } else { 0.0 };
+            *g = T::from_f64((s.prob(x) - target) * scale);
+        }
+    }
+    let nll = s.log_sum - student[label as usize].to_f64();
+    RowLoss { loss: nll, nll: Some(nll), teacher_nll: None, same_top: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cross_entropy_row, kl_row};
+
+    const STUDENT: [f64; 4] = [0.5, -1.0, 2.0, 0.25];
+    const TEACHER: [f64; 4] = [1.5, 0.5, -0.5, 0.0];
+
+    fn check(loss: impl Fn(&[f64]) -> f64, gradient: &[f64]) {
+        for i in 0..4 {
+            let shifted = |h: f64| {
+                let mut logits = STUDENT;
+                logits[i] += h;
+                loss(&logits)
+            };
+            let numeric = (shifted(1e-5) - shifted(-1e-5)) / 2e-5;
+            assert!((numeric * 3.0 - gradient[i]).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn gradients_are_those_of_central_differences() {
+        let mut g = [0.0; 4];
+        kl_row(&STUDENT, &TEACHER, None, Some((&mut g, 3.0)));
+        check(|s| kl_row(s, &TEACHER, None, None).loss, &g);
+        cross_entropy_row(&STUDENT, 2, Some((&mut g, 3.0)));
+        check(|s| cross_entropy_row(s, 2, None).loss, &g);
+    }
+
+    #[test]
+    fn a_model_compared_with_itself_has_no_divergence_at_all() {
+        let row: Vec<f32> = (0..100).map(|i| (i as f32 * 0.7).sin() * 9.0).collect();
+        let loss = kl_row(&row, &row, Some(3), None);
+        assert_eq!(loss.loss, 0.0);
+        assert_eq!(loss.same_top, Some(true));
+        assert_eq!(loss.nll, loss.teacher_nll);
+    }
+
+    #[test]
+    fn a_constant_added_to_all_logits_changes_nothing() {
+        let shifted = STUDENT.map(|x| x + 1000.0);
+        let (a, b) =
+            (kl_row(&STUDENT, &TEACHER, None, None), kl_row(&shifted, &TEACHER, None, None));
+        assert!((a.loss - b.loss).abs() < 1e-12);
+    }
+}

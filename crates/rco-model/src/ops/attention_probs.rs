@@ -1,0 +1,119 @@
+//! Causal softmax of attention scores.
+
+use std::ops::Range;
+
+use candle_core::{D, Result, Tensor};
+use rayon::prelude::*;
+
+use super::host::{dot, floats, rows_per_task};
+
+/// Which keys the rows of a matrix of scores may see.
+///
+/// Row `i` belongs to the query at position `first_query + i % queries`, column `j` to the
+/// key at `first_key + j`. A query sees itself and the keys before it, with a window of
+/// `w` only the last `w` of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mask {
+    /// Position of the first query.
+    pub(crate) first_query: usize,
+    /// Number of different query positions.
+    pub(crate) queries: usize,
+    /// Position of the first key.
+    pub(crate) first_key: usize,
+    /// Keys that a query sees at most.
+    pub(crate) window: Option<usize>,
+}
+
+impl Mask {
+    /// Columns that row `i` of `width` columns sees.
+    fn visible(&self, i: usize, width: usize) -> Range<usize> {
+        let query = self.first_query + i % self.queries;
+        let end = (query + 1).saturating_sub(self.first_key).min(width);
+        let oldest = self.window.map_or(0, |w| (query + 1).saturating_sub(w));
+        oldest.saturating_sub(self.first_key).min(end)..end
+    }
+
+    /// 0 where a key is seen, −∞ elsewhere; for `rows × width` scores.
+    fn additive(&self, rows: usize, width: usize, like: &Tensor) -> Result<Tensor> {
+        let mut values = vec![f64::NEG_INFINITY; rows * width];
+        for (i, row) in values.chunks_mut(width).enumerate() {
+            row[self.visible(i, width)].fill(0.0);
+        }
+        let mask = Tensor::from_vec(values, (rows, width), &candle_core::Device::Cpu)?;
+        mask.to_dtype(like.dtype())?.to_device(like.device())
+    }
+}
+
+/// Softmax of `scale · scores` over the keys that `mask` lets be seen; 0 at the others.
+/// `scores [matrices, rows, keys]`; every row must see a key.
+///
+/// # Errors
+/// Failure of the tensor library.
+pub(crate) fn attention_probs(scores: &Tensor, scale: f64, mask: Mask) -> Result<Tensor> {
+    let (_, rows, width) = scores.dims3()?;
+    let kernel = floats([scores], |[scores]| {
+        let mut probs = vec![0.0; scores.len()];
+        let per_task = rows_per_task(width);
+        let task = per_task * width;
+        let tasks = probs.par_chunks_mut(task).zip(scores.par_chunks(task));
+        tasks.enumerate().for_each(|(t, (probs, scores))| {
+            for (i, (probs, scores)) in
+                probs.chunks_mut(width).zip(scores.chunks(width)).enumerate()
+            {
+                let seen = mask.visible((t * per_task + i) % rows, width);
+                softmax_row(&scores[seen.clone()], scale as f32, &mut probs[seen]);
+            }
+        });
+        probs
+    })?;
+    if let Some(probs) = kernel {
+        return Tensor::from_vec(probs, scores.shape(), scores.device());
+    }
+    let scores = (scores * scale)?.broadcast_add(&mask.additive(rows, width, scores)?)?;
+    let exp = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+    exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)
+}
+
+/// Gradient at the scores, from the probabilities and the gradient `g` at them.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub(crate) fn attention_probs_backward(probs: &Tensor, scale: f64, g: &Tensor) -> Result<Tensor> {
+    let (_, _, width) = probs.dims3()?;
+    if probs.dims() != g.dims() {
+        candle_core::bail!("probabilities {:?}, gradient {:?}", probs.shape(), g.shape());
+    }
+    let kernel = floats([probs, g], |[probs, g]| {
+        let mut out = vec![0.0; probs.len()];
+        let task = rows_per_task(width) * width;
+        let inputs = probs.par_chunks(task).zip(g.par_chunks(task));
+        out.par_chunks_mut(task).zip(inputs).for_each(|(out, (probs, g))| {
+            let rows = probs.chunks(width).zip(g.chunks(width));
+            for (out, (probs, g)) in out.chunks_mut(width).zip(rows) {
+                let mean = dot(probs, g);
+                for ((out, p), g) in out.iter_mut().zip(probs).zip(g) {
+                    *out = p * (g - mean) * scale as f32;
+                }
+            }
+        });
+        out
+    })?;
+    if let Some(out) = kernel {
+        return Tensor::from_vec(out, probs.shape(), probs.device());
+    }
+    let pg = (probs * g)?;
+    let mean = pg.sum_keepdim(D::Minus1)?;
+    (pg - probs.broadcast_mul(&mean)?)? * scale
+}
+
+fn softmax_row(scores: &[f32], scale: f32, probs: &mut [f32]) {
+    let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for (p, s) in probs.iter_mut().zip(scores) {
+        *p = ((s - max) * scale).exp();
+        sum += *p;
+    }
+    for p in probs {
+        *p /= sum;
+    }
+}

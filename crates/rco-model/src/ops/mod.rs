@@ -1,0 +1,27 @@
+//! Operations of a block, each a forward function and its vector-Jacobian product.
+//!
+//! In f32 on the CPU they run as kernels over rows, in parallel; for any other type or
+//! device the same is composed of the tensor library's primitives. The tests hold the
+//! primitives (in f64) against central differences, and the kernels against them.
+//!
+//! Results do not depend on the number of threads: work is divided by the shape alone and
+//! sums over rows are added up in the order of the rows.
+
+mod attention_probs;
+mod gated;
+mod host;
+mod linear;
+mod rms_norm;
+mod rotary;
+mod soft_cap;
+
+pub(crate) use attention_probs::{Mask, attention_probs, attention_probs_backward};
+pub(crate) use gated::{gated, gated_backward};
+pub(crate) use host::floats;
+pub(crate) use linear::{bias_gradient, linear, linear_backward, weight_gradient};
+pub(crate) use rms_norm::{rms_norm, rms_norm_backward};
+pub(crate) use rotary::RotaryTable;
+pub(crate) use soft_cap::{soft_cap, soft_cap_backward};
+
+#[cfg(test)]
+pub(crate) mod tests;

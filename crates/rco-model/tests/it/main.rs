@@ -1,0 +1,8 @@
+//! Tests of whole models, in one program: linking the tensor library takes a while.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+mod config;
+mod gradients;
+mod parity;

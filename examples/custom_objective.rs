@@ -4,6 +4,8 @@
 //! more, but neighbours cover the same ground, so no score per sensor tells which
 //! mix is best. Run it with `cargo run --release --example custom_objective`.
 
+#![allow(clippy::print_stdout, reason = "an example shows its result")]
+
 use rco_core::search::{
     Draw, Evaluation, Objective, ObjectiveError, SearchSettings, Silent, Split, search,
 };

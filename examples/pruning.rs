@@ -4,6 +4,8 @@
 //! first is kept: a ranking by single scores keeps both. Run it with
 //! `cargo run --release --example pruning`.
 
+#![allow(clippy::print_stdout, reason = "an example shows its result")]
+
 use rco_core::search::{MethodName, SearchSettings, Silent, search};
 use rco_core::{Budget, GroupSpec, OptionSpec, Problem};
 use rco_problems::objectives::{Pair, Quadratic};

@@ -4,6 +4,8 @@
 //! the fast ones large; the file must fit in 26 kB and a step must take at most
 //! 21 µs. Run it with `cargo run --release --example two_resources`.
 
+#![allow(clippy::print_stdout, reason = "an example shows its result")]
+
 use rco_core::search::{SearchSettings, Silent, search};
 use rco_core::{Budget, GroupSpec, OptionSpec, Problem};
 use rco_problems::objectives::Separable;

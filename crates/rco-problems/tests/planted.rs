@@ -1,5 +1,7 @@
 //! The planted assignment really is the optimum, and the gradients are derivatives.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use rco_core::Assignment;
 use rco_core::search::{Draw, Split};
 use rco_problems::planted::{

@@ -1,5 +1,6 @@
 //! Tests of whole models, in one program: linking the tensor library takes a while.
 
+#![allow(clippy::print_stdout, reason = "measured errors are worth reading")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;

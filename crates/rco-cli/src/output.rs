@@ -86,7 +86,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Writes a JSON file, see [`write`].
+/// Writes a JSON file, see [`write()`].
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), CliError> {
     let mut bytes = serde_json::to_vec_pretty(value)
         .map_err(io::Error::from)

@@ -1,6 +1,6 @@
 //! Problem files, ready-made objectives and benchmark instances for `rco-core`.
 //!
-//! - [`file`]: problems as JSON (with a published schema) and, if separable, as CSV.
+//! - [`mod@file`]: problems as JSON (with a published schema) and, if separable, as CSV.
 //! - [`generators`]: separable benchmark instances.
 //! - [`objectives`]: the separable and the quadratic loss.
 //! - [`planted`]: non-separable problems with a known optimum, for benchmarks.

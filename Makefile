@@ -12,6 +12,11 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rco
 CARGO_TARGET_DIR ?= $(CACHE)/target
 export CARGO_TARGET_DIR
 
+# llama.cpp is compiled once, whatever profile or folder asks for it.
+export CMAKE_C_COMPILER_LAUNCHER := ccache
+export CMAKE_CXX_COMPILER_LAUNCHER := ccache
+export CCACHE_DIR := $(CACHE)/ccache
+
 RCO := $(CARGO_TARGET_DIR)/release/rco
 # HiGHS is built once, apart from cargo, which would build it for every profile.
 WITH_HIGHS = PKG_CONFIG_PATH="$$(scripts/build_highs.sh):$$PKG_CONFIG_PATH"
@@ -34,6 +39,7 @@ build: setup
 
 setup:
 	scripts/setup.sh
+	scripts/claim_target.sh
 
 bench-knapsack: build
 	$(RCO) bench knapsack --out benchmarks/knapsack

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build needs and is missing: a Rust toolchain with rustfmt and
-# clippy has to be there; CMake, a C++ compiler, libclang and pkg-config (all for
-# HiGHS) come from apt on Debian and its relatives.
+# clippy has to be there; CMake, a C++ compiler, libclang and pkg-config (for
+# HiGHS and llama.cpp) and ccache come from apt on Debian and its relatives.
 set -euo pipefail
 
 if ! command -v cargo >/dev/null; then
@@ -19,6 +19,7 @@ command -v cmake >/dev/null || missing+=(cmake)
 command -v c++ >/dev/null || missing+=(g++)
 command -v clang >/dev/null || missing+=(clang)
 command -v pkg-config >/dev/null || missing+=(pkg-config)
+command -v ccache >/dev/null || missing+=(ccache)
 command -v python3 >/dev/null || missing+=(python3)
 ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* >/dev/null 2>&1 || missing+=(libclang-dev)
 [ ${#missing[@]} -eq 0 ] && exit 0

@@ -25,6 +25,10 @@ pub enum Purpose {
     Instance = 6,
     /// Roundings and polish moves.
     Polish = 7,
+    /// Tokens drawn for samples of the Fisher matrix.
+    Fisher = 8,
+    /// Order of texts and windows.
+    Text = 9,
 }
 
 /// A stream of random numbers.

@@ -54,6 +54,7 @@ pub fn search(
         .build()
         .map_err(|source| SearchError::Threads { threads: settings.threads, source })?;
     let separable = objective.is_separable();
+    let knows_plans = !objective.known_plans().is_empty();
     let mut oracle = Oracle::new(problem, objective, settings.memory)?;
     // Budgets that cannot be met together are reported before any work is done.
     oracle.knapsack(&vec![0.0; problem.decisions().option_count()])?;
@@ -62,7 +63,7 @@ pub fn search(
         Some(checkpoint) => checkpoint::read(&checkpoint.dir, &fingerprint)?,
         None => None,
     };
-    let stages = stages(settings, separable);
+    let stages = stages(settings, separable, knows_plans);
     let start = StartEvent { resumed_at: saved.as_ref().map(|s| s.steps), stages: stages.clone() };
     observer.on_start(&start).map_err(SearchError::Observer)?;
     let mut driver = Driver {
@@ -271,6 +272,7 @@ impl Driver<'_> {
         let iterative = !matches!(
             event.method,
             MethodName::Uniform
+                | MethodName::Known
                 | MethodName::Random
                 | MethodName::Greedy
                 | MethodName::Proxy

@@ -22,6 +22,8 @@ pub enum MethodName {
     Rco,
     /// The largest uniform option that fits.
     Uniform,
+    /// Plans of [`super::Objective::known_plans`]. A stage of the portfolio, not a method.
+    Known,
     /// Random feasible plans.
     Random,
     /// Greedy by score saved per unit of cost.
@@ -67,6 +69,7 @@ impl MethodName {
             Self::Portfolio => "portfolio",
             Self::Rco => "rco",
             Self::Uniform => "uniform",
+            Self::Known => "known",
             Self::Random => "random",
             Self::Greedy => "greedy",
             Self::Proxy => "proxy",

@@ -107,6 +107,13 @@ pub trait Objective {
         None
     }
 
+    /// Plans that the caller knows from elsewhere, each with a word on where it comes
+    /// from: a recipe that others use, say. The portfolio enters those that keep the
+    /// budgets into its final choice, as they are and filled up to the budget.
+    fn known_plans(&self) -> &[(String, Assignment)] {
+        &[]
+    }
+
     /// Whether the loss is exactly the sum of [`Objective::proxy_scores`] over the
     /// chosen options, so that the exact knapsack solves the problem.
     fn is_separable(&self) -> bool {

@@ -126,6 +126,18 @@ impl<'a> Oracle<'a> {
         self.objective.proxy_scores().map(|scores| self.fold(scores, "proxy score")).transpose()
     }
 
+    /// Plans that the objective knows, for the decisions of this problem. Those of
+    /// another length are left out; of tied groups the first decides.
+    pub fn known_plans(&self) -> Vec<(String, Vec<u32>)> {
+        let groups = self.problem.group_count();
+        let known = self.objective.known_plans().iter();
+        let fits = known.filter(|(_, plan)| {
+            plan.choices().len() == groups
+                && (0..groups).all(|g| plan.option(g) < self.problem.options_of(g).len())
+        });
+        fits.map(|(origin, plan)| (origin.clone(), self.decisions().restrict(plan))).collect()
+    }
+
     /// Whether the sum of [`Oracle::proxy_scores`] is the loss.
     pub fn is_separable(&self) -> bool {
         self.objective.is_separable()

@@ -12,7 +12,7 @@ use super::rounding;
 use super::settings::SearchSettings;
 use crate::baselines::scores::estimator_price;
 use crate::baselines::{
-    Augmented, Evolution, Exact, Greedy, Lagrangian, Penalty, Proxy, Random, Reinforce, Uniform,
+    Augmented, Evolution, Exact, Greedy, Known, Lagrangian, Penalty, Proxy, Random, Reinforce, Uniform,
 };
 use crate::problem::Problem;
 
@@ -22,7 +22,7 @@ const LAST_PARENT: u64 = 1;
 const KNOWN_OFFSPRING: u64 = 8;
 
 /// The stages of a run.
-pub(crate) fn stages(settings: &SearchSettings, separable: bool) -> Vec<MethodName> {
+pub(crate) fn stages(settings: &SearchSettings, separable: bool, known: bool) -> Vec<MethodName> {
     let mut out = match settings.method {
         MethodName::Portfolio => {
             let mut all = vec![
@@ -31,6 +31,9 @@ pub(crate) fn stages(settings: &SearchSettings, separable: bool) -> Vec<MethodNa
                 MethodName::Greedy,
                 MethodName::Random,
             ];
+            if known {
+                all.insert(1, MethodName::Known);
+            }
             if separable {
                 all.push(MethodName::Exact);
             }
@@ -59,6 +62,7 @@ pub(crate) fn allowance(settings: &SearchSettings, stage: MethodName, left: u64)
         MethodName::Uniform => left.min(2),
         MethodName::Proxy => estimator_price(&baselines.scores).min(left.div_ceil(8)),
         MethodName::Greedy | MethodName::Exact => left.min(1),
+        MethodName::Known => left / 4,
         MethodName::Random => baselines.random.plans.min(left / 10),
         MethodName::Rco => before_polish(),
         _ => left,
@@ -97,6 +101,7 @@ impl Context<'_> {
         match stage {
             MethodName::Uniform => Box::new(Uniform),
             MethodName::Exact => Box::new(Exact),
+            MethodName::Known => Box::new(Known),
             MethodName::Proxy => Box::new(Proxy::new(baselines.scores.clone())),
             MethodName::Greedy => Box::new(Greedy::new(baselines.scores.clone())),
             MethodName::Random => {

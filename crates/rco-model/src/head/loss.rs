@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
-use super::rows::{Real, RowLoss, cross_entropy_row, kl_row};
+use super::rows::{Real, RowLoss, cross_entropy_row, drawn_label, kl_row};
 use super::{Head, Hidden, LossReport, Target, TokenLoss};
 use crate::batch::Batch;
 use crate::error::ModelError;
@@ -42,7 +42,7 @@ pub(crate) fn head_loss(
     let labels = batch.next_tokens();
     let counted = match target {
         Target::NextToken => labels.iter().flatten().count(),
-        Target::Teacher { .. } => labels.len(),
+        Target::Teacher { .. } | Target::Drawn { .. } => labels.len(),
     };
     if counted == 0 {
         return Err(ModelError::BadTarget {
@@ -62,13 +62,18 @@ pub(crate) fn head_loss(
         let rows = hidden.0.narrow(0, start, count)?;
         let logits = head.logits(&rows)?;
         let teacher = match target {
-            Target::NextToken => None,
+            Target::NextToken | Target::Drawn { .. } => None,
             Target::Teacher { head, hidden } => {
                 Some(head.logits(&hidden.0.narrow(0, start, count)?)?)
             }
         };
+        let compared = match (&teacher, target) {
+            (Some(teacher), _) => Compared::Teacher(teacher),
+            (None, Target::Drawn { uniform }) => Compared::Drawn(&uniform[start..start + count]),
+            (None, _) => Compared::Text,
+        };
         let labels = &labels[start..start + count];
-        let (losses, gradient) = chunk_loss(&logits, teacher.as_ref(), labels, scale)?;
+        let (losses, gradient) = chunk_loss(&logits, compared, labels, scale)?;
         drop(teacher);
         for (row, loss) in (start..).zip(losses) {
             let Some(RowLoss { loss, nll, teacher_nll, same_top }) = loss else { continue };
@@ -112,6 +117,9 @@ fn check(
         }
     };
     same("rows of states", batch.rows(), hidden.rows())?;
+    if let Target::Drawn { uniform } = target {
+        same("random numbers, one for each row,", batch.rows(), uniform.len())?;
+    }
     if let Target::Teacher { head: teacher, hidden } = target {
         same("rows of the teacher", batch.rows(), hidden.rows())?;
         same("tokens in the teacher's vocabulary", head.vocabulary(), teacher.vocabulary())?;
@@ -119,21 +127,37 @@ fn check(
     Ok(())
 }
 
+/// What the rows of a chunk are compared with.
+#[derive(Clone, Copy)]
+enum Compared<'a, M> {
+    /// The next token of the text.
+    Text,
+    /// Logits of the teacher.
+    Teacher(M),
+    /// A token drawn by each of these numbers.
+    Drawn(&'a [f64]),
+}
+
 type ChunkLoss = (Vec<Option<RowLoss>>, Option<Tensor>);
 
 /// Losses of the rows of a chunk, and the gradient at its logits if there is a scale.
 fn chunk_loss(
     logits: &Tensor,
-    teacher: Option<&Tensor>,
+    compared: Compared<'_, &Tensor>,
     labels: &[Option<u32>],
     scale: Option<f64>,
 ) -> Result<ChunkLoss, ModelError> {
     let width = logits.dim(1)?;
-    let fast = match teacher {
-        Some(teacher) => {
-            floats([logits, teacher], |[s, t]| rows_loss(s, Some(t), width, labels, scale))?
+    let fast = match compared {
+        Compared::Teacher(teacher) => floats([logits, teacher], |[s, t]| {
+            rows_loss(s, Compared::Teacher(t), width, labels, scale)
+        })?,
+        Compared::Text => {
+            floats([logits], |[s]| rows_loss(s, Compared::Text, width, labels, scale))?
         }
-        None => floats([logits], |[s]| rows_loss(s, None, width, labels, scale))?,
+        Compared::Drawn(uniform) => {
+            floats([logits], |[s]| rows_loss(s, Compared::Drawn(uniform), width, labels, scale))?
+        }
     };
     if let Some((losses, gradient)) = fast {
         let tensor = gradient.map(|g| Tensor::from_vec(g, logits.shape(), logits.device()));
@@ -142,16 +166,40 @@ fn chunk_loss(
     let values = |t: &Tensor| -> Result<Vec<f64>, ModelError> {
         Ok(t.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
     };
-    let teacher = teacher.map(values).transpose()?;
-    let (losses, gradient) = rows_loss(&values(logits)?, teacher.as_deref(), width, labels, scale);
+    let teacher_values;
+    let compared = match compared {
+        Compared::Teacher(teacher) => {
+            teacher_values = values(teacher)?;
+            Compared::Teacher(&teacher_values[..])
+        }
+        Compared::Text => Compared::Text,
+        Compared::Drawn(uniform) => Compared::Drawn(uniform),
+    };
+    let (losses, gradient) = rows_loss(&values(logits)?, compared, width, labels, scale);
     let Some(gradient) = gradient else { return Ok((losses, None)) };
     let gradient = Tensor::from_vec(gradient, logits.shape(), &Device::Cpu)?;
     Ok((losses, Some(gradient.to_dtype(logits.dtype())?.to_device(logits.device())?)))
 }
 
+/// KL of every row.
+pub(super) fn kl_rows(
+    model: &[f32],
+    teacher: &[f32],
+    width: usize,
+    labels: &[Option<u32>],
+) -> Vec<TokenLoss> {
+    let (losses, _) = rows_loss(model, Compared::Teacher(teacher), width, labels, None);
+    let rows = losses.into_iter().enumerate();
+    rows.filter_map(|(row, loss)| {
+        let RowLoss { loss, nll, teacher_nll, same_top } = loss?;
+        Some(TokenLoss { row, loss, nll, teacher_nll, same_top })
+    })
+    .collect()
+}
+
 fn rows_loss<T: Real>(
     student: &[T],
-    teacher: Option<&[T]>,
+    compared: Compared<'_, &[T]>,
     width: usize,
     labels: &[Option<u32>],
     scale: Option<f64>,
@@ -159,13 +207,17 @@ fn rows_loss<T: Real>(
     let row = |i: usize, gradient: Option<&mut [T]>| {
         let range = i * width..(i + 1) * width;
         let gradient = gradient.zip(scale);
-        match (teacher, labels[i]) {
-            (Some(teacher), label) => {
-                Some(kl_row(&student[range.clone()], &teacher[range], label, gradient))
+        let student = &student[range.clone()];
+        match (compared, labels[i]) {
+            (Compared::Teacher(teacher), label) => {
+                Some(kl_row(student, &teacher[range], label, gradient))
             }
-            (None, Some(label)) => Some(cross_entropy_row(&student[range], label, gradient)),
+            (Compared::Drawn(uniform), _) => {
+                Some(cross_entropy_row(student, drawn_label(student, uniform[i]), gradient))
+            }
+            (Compared::Text, Some(label)) => Some(cross_entropy_row(student, label, gradient)),
             // The gradient stays 0.
-            (None, None) => None,
+            (Compared::Text, None) => None,
         }
     };
     if scale.is_none() {

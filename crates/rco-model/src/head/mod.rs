@@ -39,6 +39,28 @@ impl Head {
 pub struct Hidden(pub(crate) Tensor);
 
 impl Hidden {
+    /// States from their values: `rows × hidden`, row after row, on the processor.
+    ///
+    /// # Errors
+    /// [`ModelError::WrongLength`] if the values are no whole number of rows.
+    pub fn from_values(values: Vec<f32>, hidden: usize) -> Result<Self, ModelError> {
+        let rows = values.len().checked_div(hidden).unwrap_or(0);
+        if rows * hidden != values.len() || rows == 0 {
+            let (name, found) = ("states".to_owned(), values.len());
+            return Err(ModelError::WrongLength { name, shape: vec![rows.max(1), hidden], found });
+        }
+        Ok(Self(Tensor::from_vec(values, (rows, hidden), &candle_core::Device::Cpu)?))
+    }
+
+    /// The values, row after row.
+    ///
+    /// # Errors
+    /// Failure of the tensor library.
+    pub fn values(&self) -> Result<Vec<f32>, ModelError> {
+        let host = self.0.to_device(&candle_core::Device::Cpu)?;
+        Ok(host.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?)
+    }
+
     /// Number of tokens.
     pub fn rows(&self) -> usize {
         self.0.dims().first().copied().unwrap_or(0)
@@ -59,6 +81,13 @@ pub enum Target<'a> {
         /// States of the teacher on the same batch.
         hidden: &'a Hidden,
     },
+    /// Tokens drawn from the model itself: cross-entropy of one token for each row, drawn
+    /// from the model's own distribution there. Its gradient has mean 0, and the mean of
+    /// its square is the Fisher information.
+    Drawn {
+        /// One number in `0..1` for each row, which the draw is made from.
+        uniform: &'a [f64],
+    },
 }
 
 /// Loss of one token.
@@ -74,6 +103,33 @@ pub struct TokenLoss {
     pub teacher_nll: Option<f64>,
     /// Whether the most likely token is the teacher's (of equal ones the first).
     pub same_top: Option<bool>,
+}
+
+/// KL(teacher ‖ model) of every token of one sequence, from logits that were computed
+/// elsewhere: `tokens × vocabulary` values of each, row after row.
+///
+/// # Errors
+/// [`ModelError::BadTarget`] if the numbers of values do not fit.
+pub fn compare_logits(
+    tokens: &[u32],
+    teacher: &[f32],
+    model: &[f32],
+) -> Result<LossReport, ModelError> {
+    let vocabulary = model.len().checked_div(tokens.len()).unwrap_or(0);
+    for (what, found) in [("logits", model.len()), ("logits of the teacher", teacher.len())] {
+        let expected = tokens.len() * vocabulary;
+        if found != expected || found == 0 {
+            return Err(ModelError::BadTarget { what, expected, found });
+        }
+    }
+    let labels: Vec<Option<u32>> =
+        tokens.iter().skip(1).map(|&t| Some(t)).chain([None]).collect();
+    if let Some(&token) = tokens.iter().find(|&&t| t as usize >= vocabulary) {
+        return Err(ModelError::TokenOutOfRange { token, vocabulary });
+    }
+    let losses = loss::kl_rows(model, teacher, vocabulary, &labels);
+    let mean = losses.iter().map(|t| t.loss).sum::<f64>() / losses.len() as f64;
+    Ok(LossReport { mean, tokens: losses })
 }
 
 /// Losses of a batch.

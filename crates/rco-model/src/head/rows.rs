@@ -121,9 +121,24 @@ pub(super) fn cross_entropy_row<T: Real>(
     RowLoss { loss: nll, nll: Some(nll), teacher_nll: None, same_top: None }
 }
 
+/// The token that `uniform` in `0..1` draws from the distribution of a row: the first at
+/// which the sum of the probabilities exceeds it.
+pub(super) fn drawn_label<T: Real>(logits: &[T], uniform: f64) -> u32 {
+    let s = Softmax::of(logits);
+    let mut sum = 0.0;
+    for (label, &x) in (0_u32..).zip(logits) {
+        sum += s.prob(x);
+        if sum > uniform {
+            return label;
+        }
+    }
+    // Rounding has left the sum below 1, and the number was above it.
+    s.top as u32
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{cross_entropy_row, kl_row};
+    use super::{cross_entropy_row, drawn_label, kl_row};
 
     const STUDENT: [f64; 4] = [0.5, -1.0, 2.0, 0.25];
     const TEACHER: [f64; 4] = [1.5, 0.5, -0.5, 0.0];
@@ -147,6 +162,18 @@ mod tests {
         check(|s| kl_row(s, &TEACHER, None, None).loss, &g);
         cross_entropy_row(&STUDENT, 2, Some((&mut g, 3.0)));
         check(|s| cross_entropy_row(s, 2, None).loss, &g);
+    }
+
+    #[test]
+    fn tokens_are_drawn_as_often_as_they_are_likely() {
+        // Probabilities 1/8, 1/8, 1/4, 1/2.
+        let logits = [0.0, 0.0, 2.0_f64.ln(), 4.0_f64.ln()];
+        let mut counts = [0; 4];
+        for i in 0..800 {
+            counts[drawn_label(&logits, (f64::from(i) + 0.5) / 800.0) as usize] += 1;
+        }
+        assert_eq!(counts, [100, 100, 200, 400]);
+        assert_eq!(drawn_label(&logits, 1.0), 3);
     }
 
     #[test]

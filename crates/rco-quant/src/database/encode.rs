@@ -1,0 +1,167 @@
+//! Tensors that are encoded when the writer asks for their bytes, one in memory at a time.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+use rco_formats::gguf::{GgufModel, TensorSpec, TensorType};
+use rco_formats::imatrix::Imatrix;
+use rco_formats::source::ReadAt;
+
+use super::Distortion;
+use crate::error::QuantError;
+use crate::tensor::decode_tensor;
+
+/// Values that a task adds up; a constant, so that the order of the sums is one too.
+const TASK_ROWS: usize = 64;
+
+/// Encodes tensors of a model in one type and notes how far they are from the source.
+pub(super) struct Encoder {
+    model: Arc<GgufModel>,
+    ty: TensorType,
+    importance: Option<Imatrix>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The tensor encoded last.
+    current: Option<(String, Arc<Vec<u8>>)>,
+    distortions: BTreeMap<String, Distortion>,
+    weights: u64,
+    /// An error in full; the writer only passes on a message.
+    error: Option<QuantError>,
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Encoder({})", self.ty)
+    }
+}
+
+impl Encoder {
+    pub(super) fn new(model: Arc<GgufModel>, ty: TensorType, importance: Option<Imatrix>) -> Self {
+        Self { model, ty, importance, state: Mutex::default() }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn take_error(&self) -> Option<QuantError> {
+        self.state().error.take()
+    }
+
+    pub(super) fn take_distortions(&self) -> BTreeMap<String, Distortion> {
+        std::mem::take(&mut self.state().distortions)
+    }
+
+    /// Runs `work`, then reports the weights encoded.
+    pub(super) fn watch<T>(&self, report: &mut dyn FnMut(u64), work: impl FnOnce() -> T) -> T {
+        let out = work();
+        report(self.state().weights);
+        out
+    }
+
+    /// The bytes of a tensor, encoded now if it is not the one encoded last.
+    fn bytes(&self, name: &str) -> Result<Arc<Vec<u8>>, QuantError> {
+        let mut state = self.state();
+        if let Some((current, bytes)) = &state.current
+            && current == name
+        {
+            return Ok(Arc::clone(bytes));
+        }
+        state.current = None;
+        let (bytes, distortion, weights) = self.encode(name)?;
+        let bytes = Arc::new(bytes);
+        state.distortions.insert(name.to_owned(), distortion);
+        state.weights += weights;
+        state.current = Some((name.to_owned(), Arc::clone(&bytes)));
+        Ok(bytes)
+    }
+
+    fn encode(&self, name: &str) -> Result<(Vec<u8>, Distortion, u64), QuantError> {
+        let (spec, values) = decode_tensor(&self.model, name)?;
+        let row = spec.row_length() as usize;
+        let matrices: u64 = spec.shape.iter().skip(2).product();
+        let importance = match &self.importance {
+            Some(matrix) => matrix.importance(name, spec.row_length(), matrices)?,
+            None => None,
+        };
+        let size = values.len() / (matrices as usize).max(1);
+        let mut bytes = Vec::new();
+        let (mut error, mut total) = (0.0, 0.0);
+        for (m, values) in values.chunks(size.max(1)).enumerate() {
+            let columns = importance.as_ref().map(|i| &i[m * row..(m + 1) * row]);
+            let encoded =
+                rco_ggml::encode(self.ty, values, row, columns).map_err(|e| e.in_tensor(name))?;
+            let decoded = rco_ggml::decode_to(self.ty, &encoded, row)?;
+            let (e, t) = distortion(values, &decoded, row, columns);
+            error += e;
+            total += t;
+            bytes.extend_from_slice(&encoded);
+        }
+        let relative = if total > 0.0 { error / total } else { 0.0 };
+        Ok((bytes, Distortion { absolute: error, relative }, values.len() as u64))
+    }
+}
+
+/// Σ importance · difference² and Σ importance · source².
+fn distortion(
+    source: &[f32],
+    decoded: &[f32],
+    row: usize,
+    importance: Option<&[f32]>,
+) -> (f64, f64) {
+    let ones = vec![1.0; row];
+    let importance = importance.unwrap_or(&ones);
+    let tasks = source.par_chunks(row * TASK_ROWS).zip(decoded.par_chunks(row * TASK_ROWS));
+    let parts: Vec<(f64, f64)> = tasks
+        .map(|(source, decoded)| {
+            let mut sums = (0.0, 0.0);
+            for (s, d) in source.chunks(row).zip(decoded.chunks(row)) {
+                for ((&s, &d), &i) in s.iter().zip(d).zip(importance) {
+                    let (s, d, i) = (f64::from(s), f64::from(d), f64::from(i));
+                    sums.0 += i * (s - d) * (s - d);
+                    sums.1 += i * s * s;
+                }
+            }
+            sums
+        })
+        .collect();
+    parts.iter().fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
+}
+
+/// A tensor that is encoded at its first read.
+#[derive(Debug)]
+pub(super) struct LazyTensor {
+    encoder: Arc<Encoder>,
+    name: String,
+    size: u64,
+}
+
+impl LazyTensor {
+    pub(super) fn new(encoder: Arc<Encoder>, spec: &TensorSpec) -> Result<Self, QuantError> {
+        let size = spec.byte_length()?.unwrap_or(0);
+        Ok(Self { encoder, name: spec.name.clone(), size })
+    }
+}
+
+impl ReadAt for LazyTensor {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        match self.encoder.bytes(&self.name) {
+            Ok(bytes) => bytes.read_exact_at(buf, offset),
+            Err(error) => {
+                let message = error.to_string();
+                self.encoder.state().error = Some(error);
+                Err(io::Error::other(message))
+            }
+        }
+    }
+}

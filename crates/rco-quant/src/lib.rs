@@ -1,0 +1,28 @@
+//! Compressing a GGUF model to an exact number of bytes.
+//!
+//! * [`menu`]: which tensors are decided on, and the types that each may take.
+//! * [`database`]: every tensor in every type, encoded once by ggml.
+//! * [`groups`]: the menu as a problem with costs in bytes of the file.
+//! * [`size`]: budgets in the user's words.
+//! * [`rules`]: ties and pins.
+//! * [`teacher`], [`objective`]: the mean KL of a plan from the original, and its gradient.
+//! * [`fisher`]: scores of all options from a few backward passes.
+//! * [`known`]: plans that others use.
+//! * [`output`], [`verify`]: the file of a plan, and what the runtime makes of it.
+
+pub mod database;
+mod error;
+pub mod fisher;
+pub mod groups;
+pub mod hash;
+pub mod known;
+pub mod menu;
+pub mod objective;
+pub mod output;
+pub mod rules;
+pub mod size;
+pub mod teacher;
+mod tensor;
+pub mod verify;
+
+pub use error::QuantError;

@@ -1,0 +1,271 @@
+//! The loss of a plan: mean KL from the original model, and its option gradients.
+
+use std::sync::Arc;
+
+use rco_core::rng::{Purpose, stream};
+use rco_core::search::{Draw, Evaluation, Objective, ObjectiveError, Split};
+use rco_core::Assignment;
+use rco_model::config::ModelConfig;
+use rco_model::engine::{OptionGradients, OptionTensors, Settings};
+use rco_model::weights::{GgufWeights, WeightSource};
+use rco_model::{Model, WeightKey};
+
+use crate::database::OptionDatabase;
+use crate::error::QuantError;
+use crate::groups::Groups;
+use crate::hash::sha256;
+use crate::teacher::{Taught, Teacher};
+
+/// A model whose tensors may take the types of an option database.
+#[derive(Debug)]
+pub struct Candidates {
+    config: Arc<ModelConfig>,
+    source: GgufWeights,
+    settings: Settings,
+    /// `sources[group][option]`: where the group's weights are found in that type.
+    sources: Vec<Vec<Arc<GgufWeights>>>,
+    /// Weights of each group.
+    keys: Vec<Vec<WeightKey>>,
+    names: Vec<String>,
+    database: OptionDatabase,
+    types: Vec<Vec<rco_formats::gguf::TensorType>>,
+    /// First flat option of each group; the last entry is their number, without the
+    /// group of the rest.
+    offsets: Vec<usize>,
+}
+
+impl Candidates {
+    /// Joins the model with its options.
+    ///
+    /// # Errors
+    /// A database that lacks an option, or weights that do not fit the configuration.
+    pub fn new(
+        config: Arc<ModelConfig>,
+        source: GgufWeights,
+        groups: &Groups,
+        database: OptionDatabase,
+        settings: Settings,
+    ) -> Result<Self, QuantError> {
+        // One set of weights for each type serves all groups.
+        let mut by_type: Vec<(rco_formats::gguf::TensorType, Arc<GgufWeights>)> = Vec::new();
+        for (ty, file) in database.files() {
+            let chosen = groups.menu().choices.iter().filter(|c| {
+                ty != c.tensor.ty && c.types.contains(&ty)
+            });
+            let chosen = chosen.map(|c| (c.tensor.name.as_str(), Arc::clone(file)));
+            by_type.push((ty, Arc::new(source.with_choices(chosen)?)));
+        }
+        let original = Arc::new(source.clone());
+        let mut sources = Vec::new();
+        let mut keys = Vec::new();
+        let mut offsets = vec![0];
+        for choice in &groups.menu().choices {
+            let of_type = |ty| {
+                if ty == choice.tensor.ty {
+                    return Ok(Arc::clone(&original));
+                }
+                let found = by_type.iter().find(|(t, _)| *t == ty);
+                found.map(|(_, weights)| Arc::clone(weights)).ok_or_else(|| {
+                    let problem = format!("it has no {ty} of {}", choice.tensor.name);
+                    QuantError::ForeignOptions { path: "the option database".to_owned(), problem }
+                })
+            };
+            let options = choice.types.iter().map(|&ty| of_type(ty)).collect::<Result<Vec<_>, _>>()?;
+            offsets.push(offsets[offsets.len() - 1] + options.len());
+            sources.push(options);
+            let found = source.tensors().find(|(name, _)| *name == choice.tensor.name);
+            keys.push(found.map(|(_, keys)| keys.to_vec()).unwrap_or_default());
+        }
+        let names = groups.menu().choices.iter().map(|c| c.tensor.name.clone()).collect();
+        let types = groups.menu().choices.iter().map(|c| c.types.clone()).collect();
+        Ok(Self { config, source, settings, sources, keys, names, database, types, offsets })
+    }
+
+    /// The original model.
+    ///
+    /// # Errors
+    /// Weights that do not fit the configuration.
+    pub fn original(&self) -> Result<Model, QuantError> {
+        Ok(Model::new(Arc::clone(&self.config), Arc::new(self.source.clone()), self.settings)?)
+    }
+
+    /// The model of a plan.
+    ///
+    /// # Errors
+    /// Weights that do not fit the configuration.
+    pub fn model(&self, plan: &Assignment) -> Result<Model, QuantError> {
+        let mut choices = Vec::with_capacity(self.names.len());
+        for (g, name) in self.names.iter().enumerate() {
+            let ty = self.types[g][plan.option(g)];
+            if let Some((_, file)) = self.database.files().find(|(t, _)| *t == ty)
+                && file.tensor(name).is_some()
+                && self.database.source().tensor(name).is_some_and(|(_, t)| t.spec.ty != ty)
+            {
+                choices.push((name.as_str(), Arc::clone(file)));
+            }
+        }
+        let weights = self.source.with_choices(choices)?;
+        Ok(Model::new(Arc::clone(&self.config), Arc::new(weights), self.settings)?)
+    }
+
+    /// Number of options of all groups.
+    pub fn option_count(&self) -> usize {
+        self.offsets[self.offsets.len() - 1]
+    }
+
+    /// Options whose gradient is wanted at `plan`: all but the chosen ones, whose difference
+    /// from the weights at hand is 0, and none of groups with one option.
+    pub(crate) fn options(&self, plan: Option<&Assignment>) -> OptionTensors {
+        let mut out = OptionTensors::default();
+        for (g, sources) in self.sources.iter().enumerate() {
+            let chosen = plan.map_or_else(|| self.source_option(g), |p| p.option(g));
+            for (k, source) in sources.iter().enumerate().filter(|(k, _)| *k != chosen) {
+                for &key in &self.keys[g] {
+                    let source = Arc::clone(source) as Arc<dyn WeightSource>;
+                    out.add(self.offsets[g] + k, key, source);
+                }
+            }
+        }
+        out
+    }
+
+    /// The option of a group that is the source itself.
+    fn source_option(&self, group: usize) -> usize {
+        let source = self.database.source().tensor(&self.names[group]).map(|(_, t)| t.spec.ty);
+        self.types[group].iter().position(|&ty| Some(ty) == source).unwrap_or(0)
+    }
+
+    /// Distortions of all options, absolute, in the flat order.
+    pub(crate) fn distortions(&self, groups: &Groups) -> Vec<f64> {
+        let choices = groups.menu().choices.iter();
+        choices
+            .flat_map(|c| {
+                c.types.iter().map(|&ty| {
+                    self.database.distortion(c, ty).map_or(0.0, |d| d.absolute)
+                })
+            })
+            .collect()
+    }
+
+    /// First flat option of each group, and their number.
+    pub(crate) fn offsets(&self) -> &[usize] {
+        &self.offsets
+    }
+}
+
+/// The mean KL of plans from the original model, as the search sees it.
+#[derive(Debug)]
+pub struct PlanLoss<'a> {
+    candidates: &'a Candidates,
+    teacher: &'a Teacher,
+    /// Batches that a plan is measured on when moves are accepted.
+    measured: usize,
+    seed: u64,
+    /// Separable scores of all options, the rest's 0 last.
+    scores: Vec<f64>,
+    known: Vec<(String, Assignment)>,
+    fingerprint: String,
+}
+
+impl<'a> PlanLoss<'a> {
+    /// A loss with separable `scores` (flat order of the groups of the menu) and plans known
+    /// from elsewhere. `measured` batches of the calibration text measure a plan.
+    pub fn new(
+        candidates: &'a Candidates,
+        teacher: &'a Teacher,
+        measured: usize,
+        seed: u64,
+        mut scores: Vec<f64>,
+        known: Vec<(String, Assignment)>,
+        origin: &str,
+    ) -> Self {
+        // The group of the rest has one option.
+        scores.push(0.0);
+        let mut text = format!("{origin} {measured} {seed}");
+        for taught in [&teacher.calibration, &teacher.heldout] {
+            for n in 0..taught.len() {
+                text.push_str(&format!("|{:?}", taught.batch(n).tokens()));
+            }
+        }
+        for score in &scores {
+            text.push_str(&format!(" {:016x}", score.to_bits()));
+        }
+        let fingerprint = sha256(text.as_bytes());
+        Self { candidates, teacher, measured, seed, scores, known, fingerprint }
+    }
+
+    /// The batch of a draw: each pass through the text takes them in another order.
+    fn batch_of(&self, draw: Draw) -> usize {
+        let count = self.teacher.calibration.len() as u64;
+        let (pass, place) = (draw.0 / count, draw.0 % count);
+        let mut order: Vec<usize> = (0..count as usize).collect();
+        let mut random = stream(self.seed, Purpose::Draw, pass);
+        for i in (1..order.len()).rev() {
+            order.swap(i, random.below(i + 1));
+        }
+        order[place as usize]
+    }
+
+    fn mean(
+        &self,
+        plan: &Assignment,
+        taught: &Taught,
+        batches: impl Iterator<Item = usize>,
+    ) -> Result<f64, QuantError> {
+        let model = self.candidates.model(plan)?;
+        let (mut sum, mut tokens) = (0.0, 0);
+        for n in batches {
+            let report = self.teacher.loss(&model, taught, n)?;
+            sum += report.tokens.iter().map(|t| t.loss).sum::<f64>();
+            tokens += report.tokens.len();
+        }
+        Ok(sum / tokens.max(1) as f64)
+    }
+
+    fn gradient(&self, plan: &Assignment, draw: Draw) -> Result<Evaluation, QuantError> {
+        let model = self.candidates.model(plan)?;
+        let options = self.candidates.options(Some(plan));
+        let mut visitor = OptionGradients::new(&options, []);
+        let taught = &self.teacher.calibration;
+        let report = self.teacher.gradient(&model, taught, self.batch_of(draw), &mut visitor)?;
+        let mut gradient = visitor.into_values();
+        // Slots end with the last option that was asked for.
+        gradient.resize(self.candidates.option_count() + 1, 0.0);
+        Ok(Evaluation { loss: report.mean, gradient })
+    }
+}
+
+fn failed(error: QuantError) -> ObjectiveError {
+    ObjectiveError { message: error.to_string(), source: Some(Box::new(error)) }
+}
+
+impl Objective for PlanLoss<'_> {
+    fn evaluate(&mut self, plan: &Assignment, draw: Draw) -> Result<Evaluation, ObjectiveError> {
+        self.gradient(plan, draw).map_err(failed)
+    }
+
+    fn loss(&mut self, plan: &Assignment, split: Split) -> Result<f64, ObjectiveError> {
+        let (calibration, heldout) = (&self.teacher.calibration, &self.teacher.heldout);
+        let loss = match split {
+            Split::Draws { first, count } => {
+                let draws = (0..u64::from(count)).map(|n| self.batch_of(Draw(first.0 + n)));
+                self.mean(plan, calibration, draws)
+            }
+            Split::HeldOut => self.mean(plan, heldout, 0..heldout.len()),
+            _ => self.mean(plan, calibration, 0..self.measured.min(calibration.len())),
+        };
+        loss.map_err(failed)
+    }
+
+    fn proxy_scores(&self) -> Option<&[f64]> {
+        Some(&self.scores)
+    }
+
+    fn known_plans(&self) -> &[(String, Assignment)] {
+        &self.known
+    }
+
+    fn fingerprint(&self) -> String {
+        self.fingerprint.clone()
+    }
+}

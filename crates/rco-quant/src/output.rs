@@ -1,0 +1,143 @@
+//! The compressed file: the tensors of a plan, stitched from the files that hold them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rco_formats::atomic::WriteOptions;
+use rco_formats::gguf::{GgufModel, GgufWriter, Metadata, TensorSpec, TensorType, Text, Value};
+
+use crate::database::OptionDatabase;
+use crate::error::QuantError;
+use crate::groups::Groups;
+use crate::hash::sha256;
+use crate::menu::Menu;
+
+/// Version of the quantised formats, as ggml counts it.
+const QUANTIZATION_VERSION: u32 = 2;
+/// Length of a SHA-256 in hexadecimal.
+const HASH_LENGTH: usize = 64;
+
+/// Where a file comes from; noted in its metadata under `rco.*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Provenance {
+    /// Budget in bytes.
+    pub budget: u64,
+    /// Seed of the search.
+    pub seed: u64,
+}
+
+/// The metadata of a compressed file but for what depends on the plan, whose place is held
+/// by values of the same length.
+///
+/// # Errors
+/// Keys that cannot be written.
+pub fn metadata(source: &GgufModel, provenance: Provenance) -> Result<Metadata, QuantError> {
+    let mut out = source.metadata().clone();
+    // The output is one file.
+    for key in ["split.no", "split.count", "split.tensors.count"] {
+        out.remove(key);
+    }
+    out.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION))?;
+    out.set("general.file_type", Value::U32(0))?;
+    out.set("rco.version", text(env!("CARGO_PKG_VERSION")))?;
+    out.set("rco.plan_sha256", text(&"0".repeat(HASH_LENGTH)))?;
+    out.set("rco.budget_bytes", Value::U64(provenance.budget))?;
+    out.set("rco.seed", Value::U64(provenance.seed))?;
+    Ok(out)
+}
+
+fn text(value: &str) -> Value {
+    Value::String(Text(value.as_bytes().to_vec()))
+}
+
+/// SHA-256 of a plan: of a line `tensor type` for each tensor of the menu, in its order.
+pub fn plan_sha256(menu: &Menu, types: &[TensorType]) -> String {
+    let lines = menu.choices.iter().zip(types);
+    let lines: String = lines.map(|(c, ty)| format!("{} {ty}\n", c.tensor.name)).collect();
+    sha256(lines.as_bytes())
+}
+
+/// The tensors of the source, in their order.
+pub fn tensors(source: &GgufModel) -> Vec<TensorSpec> {
+    source.tensors().map(|(_, t)| t.spec.clone()).collect()
+}
+
+/// Writes the file of a plan; returns its size in bytes.
+///
+/// # Errors
+/// An existing file without `options.force`, a full disk, and whatever else ends a write:
+/// nothing is left under the final name.
+pub fn write(
+    groups: &Groups,
+    database: &OptionDatabase,
+    types: &[TensorType],
+    provenance: Provenance,
+    path: &Path,
+    options: WriteOptions,
+) -> Result<u64, QuantError> {
+    let source = database.source();
+    let menu = groups.menu();
+    let mut metadata = metadata(source, provenance)?;
+    metadata.set("general.file_type", Value::U32(file_type(menu, types)))?;
+    metadata.set("rco.plan_sha256", text(&plan_sha256(menu, types)))?;
+    let mut writer = GgufWriter::new(metadata);
+    for (_, info) in source.tensors() {
+        let name = &info.spec.name;
+        let group = menu.choices.iter().position(|c| c.tensor.name == *name);
+        let (spec, file) = match group {
+            None => (info.spec.clone(), source),
+            Some(g) => {
+                let choice = &menu.choices[g];
+                let file = database.file(choice, types[g]).ok_or_else(|| {
+                    let problem = format!("it has no {} of {name}", types[g]);
+                    QuantError::ForeignOptions { path: "the option database".to_owned(), problem }
+                })?;
+                (choice.in_type(types[g]), file)
+            }
+        };
+        writer.add(spec, Arc::new(file.data(name)?))?;
+    }
+    Ok(writer.write(path, options)?)
+}
+
+/// `general.file_type`: the number that llama.cpp has for files made mostly of the type that
+/// holds most weights.
+fn file_type(menu: &Menu, types: &[TensorType]) -> u32 {
+    let mut weights: Vec<(TensorType, u64)> = Vec::new();
+    for (choice, &ty) in menu.choices.iter().zip(types) {
+        match weights.iter_mut().find(|(t, _)| *t == ty) {
+            Some((_, sum)) => *sum += choice.weights,
+            None => weights.push((ty, choice.weights)),
+        }
+    }
+    let most = weights.into_iter().max_by_key(|&(ty, sum)| (sum, ty)).map(|(ty, _)| ty);
+    let numbers = [
+        (TensorType::F32, 0),
+        (TensorType::F16, 1),
+        (TensorType::Q4_0, 2),
+        (TensorType::Q4_1, 3),
+        (TensorType::Q8_0, 7),
+        (TensorType::Q5_0, 8),
+        (TensorType::Q5_1, 9),
+        (TensorType::Q2_K, 10),
+        (TensorType::Q3_K, 12),
+        (TensorType::Q4_K, 15),
+        (TensorType::Q5_K, 17),
+        (TensorType::Q6_K, 18),
+        (TensorType::IQ2_XXS, 19),
+        (TensorType::IQ2_XS, 20),
+        (TensorType::IQ3_XXS, 23),
+        (TensorType::IQ1_S, 24),
+        (TensorType::IQ4_NL, 25),
+        (TensorType::IQ3_S, 26),
+        (TensorType::IQ2_S, 28),
+        (TensorType::IQ4_XS, 30),
+        (TensorType::IQ1_M, 31),
+        (TensorType::BF16, 32),
+        (TensorType::TQ1_0, 36),
+        (TensorType::TQ2_0, 37),
+        (TensorType::MXFP4, 38),
+    ];
+    // A type without a number of its own counts as the middle of the road.
+    numbers.iter().find(|(ty, _)| Some(*ty) == most).map_or(15, |(_, number)| *number)
+}

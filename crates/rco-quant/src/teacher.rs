@@ -1,0 +1,93 @@
+//! The original model's states on the texts: with its output matrix they hold all of its
+//! logits in a fraction of the space.
+
+use rco_model::head::{Head, Hidden, LossReport, Target};
+use rco_model::{Batch, GradientVisitor, Model, ModelError};
+
+use crate::error::QuantError;
+
+/// Some batches of text and what the original model makes of them.
+#[derive(Debug)]
+pub struct Taught {
+    batches: Vec<(Batch, Hidden)>,
+}
+
+/// The original model's output matrix and its states on the texts.
+#[derive(Debug)]
+pub struct Teacher {
+    head: Head,
+    /// Batches that gradients are taken on.
+    pub calibration: Taught,
+    /// Batches that only select and report.
+    pub heldout: Taught,
+}
+
+impl Teacher {
+    /// Runs the original model on all batches; `progress` is told after each.
+    ///
+    /// # Errors
+    /// Whatever the model meets.
+    pub fn new(
+        model: &Model,
+        calibration: Vec<Batch>,
+        heldout: Vec<Batch>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self, QuantError> {
+        let total = calibration.len() + heldout.len();
+        let mut done = 0;
+        let mut teach = |batches: Vec<Batch>| -> Result<Taught, ModelError> {
+            let mut out = Vec::with_capacity(batches.len());
+            for batch in batches {
+                let hidden = model.hidden(&batch)?;
+                out.push((batch, hidden));
+                done += 1;
+                progress(done, total);
+            }
+            Ok(Taught { batches: out })
+        };
+        let calibration = teach(calibration)?;
+        let heldout = teach(heldout)?;
+        Ok(Self { head: model.head()?, calibration, heldout })
+    }
+
+    /// KL of `model` on a batch.
+    ///
+    /// # Errors
+    /// Whatever the model meets.
+    pub fn loss(&self, model: &Model, taught: &Taught, n: usize) -> Result<LossReport, ModelError> {
+        let (batch, hidden) = &taught.batches[n];
+        model.loss(batch, Target::Teacher { head: &self.head, hidden })
+    }
+
+    /// KL of `model` on a batch, and its gradient.
+    ///
+    /// # Errors
+    /// Whatever the model or the visitor meets.
+    pub fn gradient(
+        &self,
+        model: &Model,
+        taught: &Taught,
+        n: usize,
+        visitor: &mut dyn GradientVisitor,
+    ) -> Result<LossReport, ModelError> {
+        let (batch, hidden) = &taught.batches[n];
+        model.gradient(batch, Target::Teacher { head: &self.head, hidden }, visitor)
+    }
+}
+
+impl Taught {
+    /// Number of batches.
+    pub fn len(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// A batch.
+    pub fn batch(&self, n: usize) -> &Batch {
+        &self.batches[n].0
+    }
+}

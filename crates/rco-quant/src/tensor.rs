@@ -1,0 +1,23 @@
+//! Reading a tensor of a GGUF file as numbers.
+
+use rco_formats::gguf::{GgufModel, TensorSpec};
+
+use crate::error::QuantError;
+
+/// A tensor's description and its values, row after row.
+///
+/// # Errors
+/// A missing tensor, a type that cannot be decoded, or a failed read.
+pub(crate) fn decode_tensor(
+    model: &GgufModel,
+    name: &str,
+) -> Result<(TensorSpec, Vec<f32>), QuantError> {
+    let bytes = model.read(name)?;
+    // The read has found it.
+    let Some((_, info)) = model.tensor(name) else {
+        return Err(QuantError::Overflow { what: "the number of tensors" });
+    };
+    let row = info.spec.row_length() as usize;
+    let values = rco_ggml::decode_to(info.spec.ty, &bytes, row).map_err(|e| e.in_tensor(name))?;
+    Ok((info.spec.clone(), values))
+}

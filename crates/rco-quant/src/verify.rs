@@ -1,0 +1,138 @@
+//! The finished file in the runtime that will use it.
+
+use std::path::Path;
+
+use rco_core::Assignment;
+use rco_formats::gguf::{GgufModel, TensorType};
+use rco_ggml::{Runtime, RuntimeSettings, Sampling};
+use rco_model::eval::{Comparison, Summary};
+use rco_model::head::{LossReport, compare_logits};
+
+use crate::error::QuantError;
+use crate::groups::Groups;
+use crate::objective::Candidates;
+use crate::teacher::Teacher;
+
+/// Tokens of the sentence that the file writes.
+const SENTENCE: usize = 32;
+/// Relative difference allowed between the two means.
+const RELATIVE: f64 = 0.02;
+/// Standard errors of the difference allowed besides.
+const ERRORS: f64 = 3.0;
+
+/// What the runtime made of a file.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Verified {
+    /// The file against the original, both in llama.cpp.
+    pub runtime: Summary,
+    /// The plan against the original in our engine, on the same tokens.
+    pub engine: Summary,
+    /// Mean of the tokens' differences, runtime minus engine.
+    pub difference: f64,
+    /// Its standard error.
+    pub difference_error: f64,
+    /// The difference allowed.
+    pub allowed: f64,
+    /// What the file wrote after a prompt, prompt included.
+    pub sentence: String,
+}
+
+/// Checks that a file has the size and the types that were planned.
+///
+/// # Errors
+/// [`QuantError::SizeDiffers`], [`QuantError::Changed`], or a file that cannot be read.
+pub fn check_file(
+    path: &Path,
+    groups: &Groups,
+    types: &[TensorType],
+    expected: u64,
+) -> Result<(), QuantError> {
+    let file = GgufModel::open(path)?;
+    let found = file.file_size();
+    if found != expected {
+        return Err(QuantError::SizeDiffers { path: path.to_owned(), expected, found });
+    }
+    for (choice, &ty) in groups.menu().choices.iter().zip(types) {
+        let name = &choice.tensor.name;
+        let found = file.tensor(name).map(|(_, t)| t.spec.ty);
+        if found != Some(ty) {
+            let found = found.map_or_else(|| "nothing".to_owned(), |t| t.to_string());
+            let problem = format!("{name} was planned as {ty}, the file has {found}");
+            return Err(QuantError::Changed { path: path.to_owned(), problem });
+        }
+    }
+    Ok(())
+}
+
+/// Loads the original and the file in llama.cpp, compares them on `windows` of the held-out
+/// text, and compares the outcome with what the engine finds on the same tokens.
+///
+/// # Errors
+/// [`QuantError::RuntimeDisagrees`], or a file that the runtime cannot load.
+#[allow(clippy::too_many_arguments, reason = "each is a thing of its own")]
+pub fn verify(
+    source: &Path,
+    file: &Path,
+    candidates: &Candidates,
+    teacher: &Teacher,
+    plan: &Assignment,
+    windows: usize,
+    threads: usize,
+    prompt: &str,
+) -> Result<Verified, QuantError> {
+    let heldout = &teacher.heldout;
+    let mut wanted: Vec<(Vec<u32>, Vec<f64>)> = Vec::new();
+    let model = candidates.model(plan)?;
+    let (mut ours, mut theirs) = (Comparison::default(), Comparison::default());
+    for n in 0..heldout.len() {
+        let left = windows.saturating_sub(wanted.len());
+        if left == 0 {
+            break;
+        }
+        let batch = heldout.batch(n);
+        let report = teacher.loss(&model, heldout, n)?;
+        let len = batch.sequence_len();
+        let taken = left.min(batch.sequences());
+        let tokens: Vec<_> = report.tokens.iter().filter(|t| t.row < taken * len).copied().collect();
+        for (w, tokens) in tokens.chunks(len).enumerate() {
+            let window = batch.tokens()[w * len..(w + 1) * len].to_vec();
+            wanted.push((window, tokens.iter().map(|t| t.loss).collect()));
+        }
+        ours.add(&LossReport { mean: report.mean, tokens });
+    }
+    drop(model);
+    let context = wanted.iter().map(|(w, _)| w.len()).max().unwrap_or(1).max(SENTENCE * 4);
+    let settings = RuntimeSettings { threads, context, ..RuntimeSettings::default() };
+    let mut original = Runtime::open(source, &settings)?;
+    let mut compressed = Runtime::open(file, &settings)?;
+    let mut differences = Vec::new();
+    for (window, losses) in &wanted {
+        let report = compare_logits(window, &original.logits(window)?, &compressed.logits(window)?)?;
+        differences.extend(report.tokens.iter().zip(losses).map(|(t, ours)| t.loss - ours));
+        theirs.add(&report);
+    }
+    drop(original);
+    let mut tokens = compressed.encode(prompt, true)?;
+    tokens.truncate(context - SENTENCE);
+    let more = compressed.generate(&tokens, SENTENCE, Sampling::Greedy)?;
+    tokens.extend(more);
+    let sentence = compressed.decode(&tokens)?;
+    let (Some(runtime), Some(engine)) = (theirs.summary(), ours.summary()) else {
+        return Err(QuantError::Overflow { what: "no held-out text; the number of windows" });
+    };
+    let n = differences.len() as f64;
+    let difference = differences.iter().sum::<f64>() / n;
+    let squares: f64 = differences.iter().map(|d| (d - difference).powi(2)).sum();
+    let difference_error = (squares / (n * (n - 1.0).max(1.0))).sqrt();
+    let allowed = RELATIVE * engine.kl_mean.value + ERRORS * difference_error;
+    if difference.abs() > allowed {
+        return Err(QuantError::RuntimeDisagrees {
+            path: file.to_owned(),
+            runtime: runtime.kl_mean.value,
+            error: runtime.kl_mean.error,
+            engine: engine.kl_mean.value,
+            allowed,
+        });
+    }
+    Ok(Verified { runtime, engine, difference, difference_error, allowed, sentence })
+}

@@ -1,5 +1,6 @@
 //! What can be wrong with a model, its files and what is asked of it.
 
+use rco_formats::gguf::GgufError;
 use rco_formats::safetensors::SafetensorsError;
 
 /// A fault, with the thing at fault, what was expected and what was found.
@@ -9,13 +10,13 @@ pub enum ModelError {
     /// The family of the model is not supported.
     #[error("the architecture '{found}' is not supported; supported are: {supported}")]
     UnknownArchitecture {
-        /// `model_type` of the configuration.
+        /// `model_type` of `config.json`, or `general.architecture` of a GGUF file.
         found: String,
         /// The supported ones.
         supported: String,
     },
-    /// A field of `config.json` is missing that the family needs.
-    #[error("config.json has no '{field}', which {family} needs: {meaning}")]
+    /// A field of `config.json`, or a key of a GGUF file, is missing that the family needs.
+    #[error("the configuration has no '{field}', which {family} needs: {meaning}")]
     MissingField {
         /// The field.
         field: String,
@@ -24,8 +25,8 @@ pub enum ModelError {
         /// What the field says.
         meaning: &'static str,
     },
-    /// A field of `config.json` has a value of the wrong kind or out of range.
-    #[error("config.json: '{field}' is {found}, expected {expected}")]
+    /// A field of `config.json`, or a key of a GGUF file, has a value of the wrong kind or out of range.
+    #[error("configuration: '{field}' is {found}, expected {expected}")]
     BadField {
         /// The field.
         field: String,
@@ -34,8 +35,8 @@ pub enum ModelError {
         /// What it must be.
         expected: String,
     },
-    /// A field of `config.json` asks for something that is not implemented.
-    #[error("config.json: '{field}' = {found} is not supported for {family}: {supported}")]
+    /// A field of `config.json`, or a key of a GGUF file, asks for something that is not implemented.
+    #[error("configuration: '{field}' = {found} is not supported for {family}: {supported}")]
     Unsupported {
         /// The field.
         field: String,
@@ -53,7 +54,7 @@ pub enum ModelError {
         name: String,
     },
     /// A weight exists that the configuration has no place for.
-    #[error("the tensor '{name}' has no place in the model that config.json describes")]
+    #[error("the tensor '{name}' has no place in the model that the configuration describes")]
     UnexpectedWeight {
         /// Its name in the source.
         name: String,
@@ -143,6 +144,9 @@ pub enum ModelError {
     /// A file of weights is at fault.
     #[error(transparent)]
     Safetensors(#[from] SafetensorsError),
+    /// A GGUF file is at fault.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     /// The tokenizer cannot be read or used.
     #[error("tokenizer {file}: {message}")]
     Tokenizer {

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use crate::error::ModelError;
 use crate::key::WeightKey;
 use crate::ops::{bias_gradient, floats, weight_gradient};
+use crate::weights::{WeightSource, rows_per_task};
 
 /// Values that a task adds up; a constant, so that the order of the sums is one too.
 const TASK: usize = 64 * 1024;
@@ -45,6 +46,45 @@ impl WeightGradient<'_> {
     pub fn values(&self) -> Result<Vec<f64>, ModelError> {
         let flat = self.gradient.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?;
         Ok(flat.to_vec1()?)
+    }
+
+    /// `⟨gradient, option − weight⟩` for what each source holds under this weight's key. The
+    /// options are read a few rows at a time, while those of gradient and weight are in the
+    /// cache; none is ever in memory as a whole. Summed in f64.
+    ///
+    /// # Errors
+    /// [`ModelError::MissingWeight`], [`ModelError::WrongShape`] or a failed read.
+    pub fn dot_sources(&self, sources: &[&dyn WeightSource]) -> Result<Vec<f64>, ModelError> {
+        for source in sources {
+            let name = || source.name(self.key);
+            match source.shape(self.key) {
+                None => return Err(ModelError::MissingWeight { name: name() }),
+                Some(found) if found != self.shape() => {
+                    let expected = self.shape().to_vec();
+                    return Err(ModelError::WrongShape { name: name(), expected, found });
+                }
+                Some(_) => {}
+            }
+        }
+        let fast = floats([&self.gradient, self.weight], |[g, w]| {
+            let rows = rows_per_task(self.shape());
+            let width = self.shape().last().copied().unwrap_or(1).max(1);
+            let tasks = g.par_chunks(rows * width).zip(w.par_chunks(rows * width)).enumerate();
+            let parts = tasks.map_init(Vec::new, |option: &mut Vec<f32>, (task, (g, w))| {
+                option.resize(g.len(), 0.0);
+                let dot = |source: &&dyn WeightSource| {
+                    source.read_rows(self.key, task * rows, option)?;
+                    Ok(dot_difference(g, w, option))
+                };
+                sources.iter().map(dot).collect::<Result<Vec<f64>, ModelError>>()
+            });
+            let parts = parts.collect::<Result<Vec<_>, _>>()?;
+            Ok((0..sources.len()).map(|i| parts.iter().map(|part| part[i]).sum()).collect())
+        })?;
+        if let Some(sums) = fast {
+            return sums;
+        }
+        sources.iter().map(|s| self.dot_difference(&s.load(self.key)?.values)).collect()
     }
 
     /// `⟨gradient, option − weight⟩`: the derivative of the loss when the weight moves to

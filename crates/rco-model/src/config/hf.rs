@@ -149,7 +149,7 @@ fn blocks(f: &Fields<'_>) -> Result<Vec<BlockConfig>, ModelError> {
         .zip(mlps)
         .map(|(slides, mlp)| BlockConfig {
             window: window.filter(|_| slides),
-            rope: if slides { sliding } else { full },
+            rope: if slides { sliding.clone() } else { full.clone() },
             mlp,
         })
         .collect())

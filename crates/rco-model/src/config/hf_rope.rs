@@ -24,7 +24,7 @@ pub(super) fn parse(config: &Fields<'_>) -> Result<Ropes, ModelError> {
         return match (full, sliding) {
             (None, None) => {
                 let rope = one(&parameters, &parameters, context)?;
-                Ok(Ropes { full: rope, sliding: rope })
+                Ok(Ropes { full: rope.clone(), sliding: rope })
             }
             (Some(full), Some(sliding)) => Ok(Ropes {
                 full: one(&full, &full, context)?,
@@ -39,7 +39,8 @@ pub(super) fn parse(config: &Fields<'_>) -> Result<Ropes, ModelError> {
         None => plain(config.positive("rope_theta", THETA)?),
     };
     // Gemma 3 has a base of its own, without scaling, where the attention slides.
-    let sliding = config.positive_opt("rope_local_base_freq")?.map_or(full, plain);
+    let local = config.positive_opt("rope_local_base_freq")?;
+    let sliding = local.map_or_else(|| full.clone(), plain);
     Ok(Ropes { full, sliding })
 }
 

@@ -2,12 +2,16 @@
 
 mod family;
 mod fields;
+mod gguf;
+mod gguf_keys;
+mod gguf_rope;
 mod hf;
 mod hf_rope;
 mod rope;
 mod shapes;
 
 pub use family::Family;
+pub(crate) use gguf_rope::DIVISORS;
 pub use rope::{Rope, RopeOrder, RopeScaling};
 
 /// A decoder-only model: embedding, blocks, final norm, head.

@@ -1,6 +1,7 @@
 //! Rotary position embedding: frequencies and their scaling.
 
 use std::f64::consts::PI;
+use std::sync::Arc;
 
 /// Which coordinates of a head form a pair that is rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +13,7 @@ pub enum RopeOrder {
 }
 
 /// How frequencies are stretched for long contexts.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum RopeScaling {
     /// Not at all.
@@ -33,6 +34,12 @@ pub enum RopeScaling {
         /// Context length of the first training.
         original_context: f64,
     },
+    /// Each divided by a number of its own: `rope_freqs.weight` of GGUF files, which holds
+    /// the divisors of Llama 3.
+    Divisors {
+        /// One for each pair of a head.
+        divisors: Arc<[f64]>,
+    },
     /// `YaRN` (arXiv 2309.00071).
     Yarn {
         /// The divisor.
@@ -50,8 +57,14 @@ pub enum RopeScaling {
     },
 }
 
+impl RopeScaling {
+    pub(crate) fn has_divisors(&self) -> bool {
+        matches!(self, Self::Divisors { .. })
+    }
+}
+
 /// Rotary position embedding of one block.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
     /// Base of the geometric sequence of wavelengths.
     pub base: f64,
@@ -66,17 +79,20 @@ impl Rope {
     pub fn frequencies(&self, dim: usize) -> Vec<f64> {
         let pairs = dim / 2;
         let plain = (0..pairs).map(|i| self.base.powf(-2.0 * i as f64 / dim as f64));
-        match self.scaling {
+        match &self.scaling {
             RopeScaling::None => plain.collect(),
             RopeScaling::Linear { factor } => plain.map(|f| f / factor).collect(),
-            RopeScaling::Llama3 { factor, low, high, original_context } => plain
+            RopeScaling::Divisors { divisors } => {
+                plain.zip(divisors.iter()).map(|(f, divisor)| f / divisor).collect()
+            }
+            &RopeScaling::Llama3 { factor, low, high, original_context } => plain
                 .map(|f| {
                     let turns = original_context * f / (2.0 * PI);
                     let keep = ((turns - low) / (high - low)).clamp(0.0, 1.0);
                     f * (keep + (1.0 - keep) / factor)
                 })
                 .collect(),
-            RopeScaling::Yarn {
+            &RopeScaling::Yarn {
                 factor, beta_fast, beta_slow, original_context, truncate, ..
             } => {
                 let pair_of = |turns: f64| {

@@ -182,17 +182,17 @@ impl Model {
 
     /// Rotation tables, one for each kind of rotary embedding in the model.
     pub(super) fn tables(&self, batch: &Batch) -> Result<Tables, ModelError> {
-        let mut ropes: Vec<Rope> = Vec::new();
+        let mut ropes: Vec<&Rope> = Vec::new();
         let mut of_layer = Vec::with_capacity(self.config.blocks.len());
         for block in &self.config.blocks {
-            let known = ropes.iter().position(|r| *r == block.rope);
+            let known = ropes.iter().position(|r| **r == block.rope);
             of_layer.push(known.unwrap_or(ropes.len()));
             if known.is_none() {
-                ropes.push(block.rope);
+                ropes.push(&block.rope);
             }
         }
         let (len, dim) = (batch.sequence_len(), self.config.head_dim);
-        let table = |rope: &Rope| RotaryTable::new(rope, len, dim, self.dtype, &self.device);
+        let table = |rope: &&Rope| RotaryTable::new(rope, len, dim, self.dtype, &self.device);
         let tables = ropes.iter().map(table).collect::<Result<_, _>>()?;
         Ok(Tables { tables, of_layer })
     }

@@ -33,7 +33,7 @@ impl OptionTensors {
 }
 
 /// Forms option gradients `Σ ⟨∂L/∂W, W_k − W⟩` as the backward pass goes by. Forms are read
-/// one at a time; nothing but one number per slot is kept.
+/// a few rows at a time; nothing but one number per slot is kept.
 pub struct OptionGradients<'a> {
     options: &'a OptionTensors,
     settled: HashSet<WeightKey>,
@@ -60,16 +60,9 @@ impl GradientVisitor for OptionGradients<'_> {
 
     fn visit(&mut self, gradient: &WeightGradient<'_>) -> Result<(), ModelError> {
         let forms = self.options.forms.get(&gradient.key).map_or(&[][..], Vec::as_slice);
-        for (slot, source) in forms {
-            let form = source.load(gradient.key)?;
-            if form.shape != gradient.shape() {
-                return Err(ModelError::WrongShape {
-                    name: source.name(gradient.key),
-                    expected: gradient.shape().to_vec(),
-                    found: form.shape,
-                });
-            }
-            self.gradients[*slot] += gradient.dot_difference(&form.values)?;
+        let sources: Vec<&dyn WeightSource> = forms.iter().map(|(_, source)| &**source).collect();
+        for ((slot, _), value) in forms.iter().zip(gradient.dot_sources(&sources)?) {
+            self.gradients[*slot] += value;
         }
         Ok(())
     }

@@ -113,7 +113,7 @@ fn rotation_gradient_and_kernel() {
         truncate: true,
     };
     for order in [RopeOrder::Halves, RopeOrder::Interleaved] {
-        for scaling in [RopeScaling::None, yarn] {
+        for scaling in [RopeScaling::None, yarn.clone()] {
             let rope = Rope { base: 100.0, scaling, order };
             let table = |dtype| RotaryTable::new(&rope, 70, 6, dtype, &Device::Cpu).unwrap();
             let (double, kernel) = (table(DType::F64), table(DType::F32));

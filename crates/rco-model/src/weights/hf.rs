@@ -2,10 +2,9 @@
 
 use std::collections::HashSet;
 
-use half::f16;
 use rco_formats::safetensors::{Dtype, HfFolder, Safetensors, TensorEntry};
 
-use super::{HostWeight, WeightSource, no_such_row};
+use super::{WeightSource, checked_start, float};
 use crate::config::{Family, ModelConfig};
 use crate::error::ModelError;
 use crate::key::{WeightKey, WeightKind};
@@ -60,30 +59,14 @@ impl WeightSource for HfWeights {
         self.folder.tensor(&self.name(key)).map(|(_, t)| shape(t))
     }
 
-    fn load(&self, key: WeightKey) -> Result<HostWeight, ModelError> {
+    fn read_rows(&self, key: WeightKey, first: usize, out: &mut [f32]) -> Result<(), ModelError> {
         let (file, entry) = self.entry(key)?;
-        let decode = decoder(entry)?;
-        let mut values = Vec::new();
-        decode(&file.read(&entry.name)?, &mut values);
-        Ok(HostWeight { shape: shape(entry), values })
-    }
-
-    fn load_rows(&self, key: WeightKey, rows: &[u32]) -> Result<HostWeight, ModelError> {
-        let (file, entry) = self.entry(key)?;
-        let decode = decoder(entry)?;
-        let height = entry.shape.first().copied().unwrap_or(0);
-        let bytes = entry.length.checked_div(height).unwrap_or(0);
-        let mut row_bytes = vec![0; bytes as usize];
-        let mut values = Vec::new();
-        for &row in rows {
-            if u64::from(row) >= height {
-                return Err(no_such_row(row, &shape(entry)));
-            }
-            file.read_at(entry, u64::from(row) * bytes, &mut row_bytes)?;
-            decode(&row_bytes, &mut values);
-        }
-        let width = entry.shape.iter().skip(1).product::<u64>() as usize;
-        Ok(HostWeight { shape: vec![rows.len(), width], values })
+        let (bytes, decode) = decoder(entry)?;
+        let start = checked_start(|| self.name(key), &shape(entry), first, out)?;
+        let mut buffer = vec![0; out.len() * bytes];
+        file.read_at(entry, (start * bytes) as u64, &mut buffer)?;
+        decode(&buffer, out);
+        Ok(())
     }
 }
 
@@ -91,21 +74,15 @@ fn shape(entry: &TensorEntry) -> Vec<usize> {
     entry.shape.iter().map(|&d| d as usize).collect()
 }
 
-/// Appends the values of little-endian bytes.
-type Decoder = fn(&[u8], &mut Vec<f32>);
+/// Widens little-endian values.
+type Decoder = fn(&[u8], &mut [f32]);
 
-fn decoder(entry: &TensorEntry) -> Result<Decoder, ModelError> {
+/// Bytes of a value, and how values are read.
+fn decoder(entry: &TensorEntry) -> Result<(usize, Decoder), ModelError> {
     match entry.dtype {
-        Dtype::F32 => Ok(|bytes, out| {
-            out.extend(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)));
-        }),
-        Dtype::Bf16 => Ok(|bytes, out| {
-            let word = |&b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16);
-            out.extend(bytes.as_chunks().0.iter().map(word));
-        }),
-        Dtype::F16 => Ok(|bytes, out| {
-            out.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()));
-        }),
+        Dtype::F32 => Ok((4, float::f32s)),
+        Dtype::Bf16 => Ok((2, float::bf16s)),
+        Dtype::F16 => Ok((2, float::f16s)),
         other => Err(ModelError::UnsupportedType {
             name: entry.name.clone(),
             found: other.name().to_owned(),
@@ -118,22 +95,6 @@ mod tests {
     use rco_formats::safetensors::{Dtype, TensorEntry};
 
     use super::decoder;
-
-    fn decode(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
-        let shape = vec![2];
-        let entry = TensorEntry { name: "x".into(), dtype, shape, start: 0, length: 4 };
-        let mut values = Vec::new();
-        decoder(&entry).unwrap()(bytes, &mut values);
-        values
-    }
-
-    #[test]
-    fn each_float_type_is_widened_exactly() {
-        assert_eq!(decode(Dtype::Bf16, &[0x80, 0x3f, 0x20, 0xc0]), [1.0, -2.5]);
-        assert_eq!(decode(Dtype::F16, &[0x00, 0x3c, 0x00, 0xc1]), [1.0, -2.5]);
-        let bytes = [1.0_f32.to_le_bytes(), (-2.5_f32).to_le_bytes()].concat();
-        assert_eq!(decode(Dtype::F32, &bytes), [1.0, -2.5]);
-    }
 
     #[test]
     fn integers_are_refused() {

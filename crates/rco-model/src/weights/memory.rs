@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{HostWeight, WeightSource};
+use super::{HostWeight, WeightSource, checked_start};
 use crate::error::ModelError;
 use crate::key::WeightKey;
 
@@ -32,6 +32,10 @@ impl MemoryWeights {
     pub fn get(&self, key: WeightKey) -> Option<&HostWeight> {
         self.weights.get(&key)
     }
+
+    fn need(&self, key: WeightKey) -> Result<&HostWeight, ModelError> {
+        self.get(key).ok_or_else(|| ModelError::MissingWeight { name: self.name(key) })
+    }
 }
 
 impl WeightSource for MemoryWeights {
@@ -43,8 +47,14 @@ impl WeightSource for MemoryWeights {
         self.weights.get(&key).map(|w| w.shape.clone())
     }
 
+    fn read_rows(&self, key: WeightKey, first: usize, out: &mut [f32]) -> Result<(), ModelError> {
+        let weight = self.need(key)?;
+        let start = checked_start(|| self.name(key), &weight.shape, first, out)?;
+        out.copy_from_slice(&weight.values[start..start + out.len()]);
+        Ok(())
+    }
+
     fn load(&self, key: WeightKey) -> Result<HostWeight, ModelError> {
-        let missing = || ModelError::MissingWeight { name: self.name(key) };
-        self.weights.get(&key).cloned().ok_or_else(missing)
+        self.need(key).cloned()
     }
 }

@@ -44,6 +44,10 @@ impl WeightSource for Overlay {
         self.of(key).shape(key)
     }
 
+    fn read_rows(&self, key: WeightKey, first: usize, out: &mut [f32]) -> Result<(), ModelError> {
+        self.of(key).read_rows(key, first, out)
+    }
+
     fn load(&self, key: WeightKey) -> Result<HostWeight, ModelError> {
         self.of(key).load(key)
     }

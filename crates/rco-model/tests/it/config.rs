@@ -55,8 +55,8 @@ fn the_rotary_fields_of_transformers_4_are_read() {
     config.as_object_mut().unwrap().remove("rope_parameters");
     config["rope_theta"] = json!(5000.0);
     config["rope_scaling"] = json!({"type": "linear", "factor": 2.0});
-    let rope = ModelConfig::from_hf(&config).unwrap().blocks[0].rope;
-    assert_eq!((rope.base, rope.scaling), (5000.0, RopeScaling::Linear { factor: 2.0 }));
+    let rope = &ModelConfig::from_hf(&config).unwrap().blocks[0].rope;
+    assert_eq!((rope.base, rope.scaling.clone()), (5000.0, RopeScaling::Linear { factor: 2.0 }));
 }
 
 #[test]

@@ -5,5 +5,7 @@
 
 mod common;
 mod config;
+mod convert;
+mod gguf;
 mod gradients;
 mod parity;

@@ -10,6 +10,7 @@ use rco_core::manifold::ManifoldError;
 use rco_core::search::SearchError;
 use rco_formats::inspect::InspectError;
 use rco_problems::file::{FileError, FileErrorKind};
+use rco_quant::QuantError;
 
 /// A command could not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,12 @@ pub(crate) enum CliError {
     Bench(#[from] BenchError),
     #[error(transparent)]
     Manifold(#[from] ManifoldError),
+    #[error(transparent)]
+    Quant(#[from] QuantError),
+    #[error("several budgets would write {path}: put {{bpw}} or {{size}} into the name")]
+    SameOutput { path: PathBuf },
+    #[error("{path} has {free} bytes free, about {needed} are needed: choose another disk with --run")]
+    DiskTooSmall { path: PathBuf, needed: u64, free: u64 },
     #[error("interrupted; {hint}")]
     Interrupted { hint: String },
 }
@@ -99,14 +106,30 @@ impl CliError {
                 SearchError::Interrupted { .. } => 130,
                 _ => 1,
             },
+            Self::Quant(error) => quant_code(error),
             Self::Exists { .. }
+            | Self::SameOutput { .. }
             | Self::Settings { .. }
             | Self::UnknownFamily { .. }
             | Self::Bench(BenchError::UnknownContender { .. }) => 2,
-            Self::NoFolder { .. } | Self::Io { .. } | Self::Stdout(_) => 5,
+            Self::NoFolder { .. } | Self::DiskTooSmall { .. } | Self::Io { .. } | Self::Stdout(_) => 5,
             Self::OtherRun { .. } | Self::RunInUse { .. } | Self::RunDamaged { .. } => 6,
             Self::Bench(_) | Self::Geometry { .. } | Self::Manifold(_) => 1,
             Self::Interrupted { .. } => 130,
         }
+    }
+}
+
+/// The exit code of a failed compression.
+fn quant_code(error: &QuantError) -> u8 {
+    match error {
+        QuantError::BudgetTooSmall { .. } | QuantError::SourceFits { .. } => 3,
+        QuantError::TypeUnusable { .. } | QuantError::Rule { .. } => 2,
+        QuantError::Io { .. } => 5,
+        QuantError::Changed { .. } | QuantError::Json { .. } => 6,
+        QuantError::RuntimeDisagrees { .. } | QuantError::SizeDiffers { .. } => 1,
+        QuantError::Search(SearchError::Interrupted { .. }) => 130,
+        QuantError::Search(_) | QuantError::Problem(_) => 1,
+        _ => 4,
     }
 }

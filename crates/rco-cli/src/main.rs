@@ -9,6 +9,7 @@ mod error;
 mod number;
 mod output;
 mod plan;
+mod progress;
 mod run_folder;
 mod table;
 
@@ -34,6 +35,7 @@ Exit codes:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Quantize(Box<commands::quantize::Args>),
     Solve(commands::solve::Args),
     #[command(subcommand, hide = true)]
     Check(commands::check::Check),
@@ -45,6 +47,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Quantize(args) => commands::quantize::run(&args),
         Command::Solve(args) => commands::solve::run(&args),
         Command::Check(check) => commands::check::run(&check),
         Command::Bench(bench) => commands::bench::run(&bench),

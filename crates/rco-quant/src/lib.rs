@@ -15,7 +15,6 @@ mod error;
 pub mod fisher;
 pub mod groups;
 pub mod hash;
-pub mod known;
 pub mod menu;
 pub mod objective;
 pub mod output;
@@ -23,6 +22,5 @@ pub mod rules;
 pub mod size;
 pub mod teacher;
 mod tensor;
-pub mod verify;
 
 pub use error::QuantError;

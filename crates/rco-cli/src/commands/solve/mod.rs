@@ -1,7 +1,6 @@
 //! `rco solve`: the best plan for a problem file.
 
 mod args;
-mod progress;
 mod report;
 mod summary;
 
@@ -16,7 +15,7 @@ use rco_problems::file::{Instance, ReadOptions, read};
 use serde_json::{Value, json};
 
 pub(crate) use self::args::Args;
-use self::progress::{Bar, Interrupt};
+use crate::progress::{Bar, Interrupt};
 use self::report::Report;
 use crate::error::CliError;
 use crate::output::{self, Out};

@@ -15,10 +15,10 @@ static SIGNALS: AtomicUsize = AtomicUsize::new(0);
 
 /// Ends the search after the step at work once a signal has come. A second signal
 /// ends the process at once.
-pub(super) struct Interrupt(Control);
+pub(crate) struct Interrupt(Control);
 
 impl Interrupt {
-    pub(super) fn new(control: Control) -> Self {
+    pub(crate) fn new(control: Control) -> Self {
         static HANDLER: OnceLock<bool> = OnceLock::new();
         // Without a handler a signal ends the process, which a run survives as well.
         HANDLER.get_or_init(|| {
@@ -40,13 +40,13 @@ impl Observer for Interrupt {
 }
 
 /// A progress bar on standard error; nothing where that is no terminal.
-pub(super) struct Bar {
+pub(crate) struct Bar {
     bar: ProgressBar,
     quiet: bool,
 }
 
 impl Bar {
-    pub(super) fn new(quiet: bool) -> Self {
+    pub(crate) fn new(quiet: bool) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         if !quiet {
             // Hidden by itself if standard error is no terminal.

@@ -1,0 +1,216 @@
+//! The command line of `rco quantize`.
+
+use std::path::{Path, PathBuf};
+
+use rco_formats::gguf::TensorType;
+use rco_problems::file::Quantity;
+use rco_quant::effort::Effort;
+use rco_quant::job::{JobSettings, Order, Target};
+use rco_quant::menu::TypeFilter;
+use rco_quant::rules::{Pin, parse_type};
+use rco_quant::size::{BitsPerWeight, KvType};
+use regex::Regex;
+
+use crate::error::CliError;
+
+const EXAMPLES: &str = "\
+Examples:
+  rco quantize model.gguf --size 5.9GB -o small.gguf
+      The best file of at most 5,900,000,000 bytes.
+
+  rco quantize model.gguf --vram 12GB --ctx 32768 --kv-type q8_0 -o small.gguf
+      The best file that leaves room for 32,768 tokens of context on a 12 GB device.
+
+  rco quantize model.gguf --bpw 3.0,3.5,4.0 -o small-{bpw}.gguf
+      Three files from one search.
+
+  rco quantize model.gguf --size 5.9GB --text code.txt --text prose.txt -o small.gguf
+      Judged on texts of your own; without any, the model writes its own.
+
+  rco quantize model.gguf --size 5.9GB --dry-run
+      What would be done, and whether it can be.
+
+A run that was interrupted or killed goes on when the same command is started again.
+Sizes: KB MB GB TB are powers of 1000, KiB MiB GiB TiB powers of 1024.";
+
+/// Make the best GGUF file that fits, to the byte
+///
+/// Chooses a quantisation type for every tensor of MODEL (16 bits or Q8_0, best) so that the
+/// file keeps to the budget and the model changes least: the loss is the Kullback-Leibler
+/// divergence from the original on text, all choices together. Writes the file, loads it in
+/// llama.cpp and compares it with the original there.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+#[command(group = clap::ArgGroup::new("budget").required(true).args(["size", "bpw", "vram"]))]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub(crate) struct Args {
+    /// The model: a GGUF file, or the first part of a split one
+    model: PathBuf,
+
+    /// Largest size of the whole file; several make several files
+    #[arg(short, long, value_name = "SIZE", value_delimiter = ',')]
+    size: Vec<Quantity>,
+
+    /// Bits per weight of the whole file; several make several files
+    #[arg(long, value_name = "BITS", value_delimiter = ',')]
+    bpw: Vec<BitsPerWeight>,
+
+    /// Memory of the device that holds file, key-value cache and buffers
+    #[arg(long, value_name = "SIZE", value_delimiter = ',')]
+    vram: Vec<Quantity>,
+
+    /// Tokens of context that have to fit besides
+    #[arg(long, value_name = "TOKENS", default_value_t = 4096, requires = "vram")]
+    ctx: u64,
+
+    /// Type of the key-value cache: f32, f16, q8_0, q5_0 or q4_0
+    #[arg(long, value_name = "TYPE", default_value = "f16", requires = "vram")]
+    kv_type: KvType,
+
+    /// Sequences at once, each with its context
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "vram")]
+    parallel: u64,
+
+    /// The file to write; {bpw} and {size} stand for the budget
+    #[arg(short, long, value_name = "FILE", required_unless_present = "dry_run")]
+    output: Option<PathBuf>,
+
+    /// Text to judge by, a file for each domain; without any the model writes its own
+    #[arg(short, long, value_name = "FILE")]
+    text: Vec<PathBuf>,
+
+    /// Importance matrix of llama.cpp; without one it is computed
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
+
+    /// Types allowed beside that of the source, such as Q4_K,Q6_K
+    #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = parse_type)]
+    types: Vec<TensorType>,
+
+    /// Types never to be used
+    #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = parse_type)]
+    exclude: Vec<TensorType>,
+
+    /// A type for the tensors whose names match, such as 'token_embd=Q6_K'
+    #[arg(long, value_name = "REGEX=TYPE")]
+    pin: Vec<Pin>,
+
+    /// Tensors whose names match take the same type within a layer
+    #[arg(long, value_name = "REGEX")]
+    tie: Vec<Regex>,
+
+    /// Gate and up projections take the same type, which llama.cpp runs faster
+    #[arg(long)]
+    fuse_friendly: bool,
+
+    /// How much work to spend: quick, normal or thorough
+    #[arg(long, value_name = "LEVEL", default_value = "normal", value_parser = parse_effort)]
+    effort: Effort,
+
+    /// Seed of all random numbers; equal seeds give equal files on any number of threads
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+
+    /// Threads; 0 takes all cores
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) threads: usize,
+
+    /// Folder of the run, kept afterwards: encoded tensors, samples, history. Without it
+    /// the folder is beside the output and is deleted in the end
+    #[arg(long, value_name = "DIR")]
+    run: Option<PathBuf>,
+
+    /// Overwrite the output
+    #[arg(long)]
+    pub(super) force: bool,
+
+    /// Do not load the file in llama.cpp
+    #[arg(long)]
+    no_verify: bool,
+
+    /// Write the plan for `llama-quantize --tensor-type-file`
+    #[arg(long, value_name = "FILE")]
+    pub(super) tensor_types_file: Option<PathBuf>,
+
+    /// Print the type of every tensor
+    #[arg(long)]
+    pub(super) plan: bool,
+
+    /// Say what would be done
+    #[arg(long)]
+    pub(super) dry_run: bool,
+
+    /// Print one JSON object instead of text
+    #[arg(long, conflicts_with = "quiet")]
+    pub(super) json: bool,
+
+    /// Print errors only
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+fn parse_effort(text: &str) -> Result<Effort, String> {
+    let found = Effort::ALL.into_iter().find(|(_, name)| *name == text);
+    found.map(|(effort, _)| effort).ok_or_else(|| "expected quick, normal or thorough".to_owned())
+}
+
+impl Args {
+    /// The job.
+    pub(super) fn settings(&self) -> Result<JobSettings, CliError> {
+        let bytes = |q: &Quantity| (Target::Size(q.value), q.value.to_string());
+        let bits = |b: &BitsPerWeight| (Target::Bpw(*b), b.to_string());
+        let memory = |q: &Quantity| {
+            let (context, kv, parallel) = (self.ctx, self.kv_type, self.parallel);
+            (Target::Memory { bytes: q.value, context, kv, parallel }, q.value.to_string())
+        };
+        let targets: Vec<(Target, String)> = self
+            .size
+            .iter()
+            .map(bytes)
+            .chain(self.bpw.iter().map(bits))
+            .chain(self.vram.iter().map(memory))
+            .collect();
+        let template = self.output.clone().unwrap_or_else(|| PathBuf::from("out.gguf"));
+        let mut orders = Vec::with_capacity(targets.len());
+        for (target, word) in targets {
+            let name = template.to_string_lossy().replace("{bpw}", &word).replace("{size}", &word);
+            let output = PathBuf::from(name);
+            if orders.iter().any(|o: &Order| o.output == output) {
+                return Err(CliError::SameOutput { path: output });
+            }
+            orders.push(Order { target, output });
+        }
+        let threads = match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        Ok(JobSettings {
+            model: self.model.clone(),
+            orders,
+            texts: self.text.clone(),
+            imatrix: self.imatrix.clone(),
+            filter: TypeFilter { only: self.types.clone(), without: self.exclude.clone() },
+            pins: self.pin.clone(),
+            ties: self.tie.clone(),
+            fuse_friendly: self.fuse_friendly,
+            effort: self.effort,
+            seed: self.seed,
+            threads,
+            force: self.force,
+            verify: !self.no_verify,
+        })
+    }
+
+    /// The folder of the run, and whether it is kept.
+    pub(super) fn folder(&self, settings: &JobSettings) -> (PathBuf, bool) {
+        match &self.run {
+            Some(dir) => (dir.clone(), true),
+            None => {
+                let first = settings.orders.first().map_or(Path::new("out.gguf"), |o| &o.output);
+                let mut name = first.file_name().unwrap_or_default().to_owned();
+                name.push(".rco");
+                (first.with_file_name(name), false)
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What `rco quantize` prints.
+
+use rco_core::search::Candidate;
+use rco_formats::inspect::role;
+use rco_quant::job::{FileOutcome, JobOutcome, JobSettings, Outlook};
+
+use crate::error::CliError;
+use crate::number::{amount, count, duration, grouped, percent};
+use crate::output::Out;
+use crate::table::Columns;
+
+/// Candidates listed.
+const MAX_CANDIDATES: usize = 12;
+
+/// What is going to be done.
+pub(super) fn outlook(
+    out: &mut Out,
+    outlook: &Outlook,
+    settings: &JobSettings,
+) -> Result<(), CliError> {
+    out.heading(&format!("Model {}", settings.model.display()))?;
+    let bits = 8.0 * outlook.source_bytes as f64 / outlook.weights as f64;
+    out.field("architecture", &outlook.architecture)?;
+    out.field("weights", grouped(outlook.weights))?;
+    out.field("size", format!("{}, {bits:.2} bits per weight", amount(outlook.source_bytes, "bytes")))?;
+    let tensors = count(outlook.groups as u64, "tensor");
+    out.field("to decide", format!("{tensors}, {}", count(outlook.options as u64, "option")))?;
+    let types: Vec<String> =
+        outlook.types.iter().map(|(name, tensors)| format!("{name} ×{tensors}")).collect();
+    out.field("types", types.join("  "))?;
+    out.field("smallest", format!("{} with these types", amount(outlook.smallest, "bytes")))?;
+    for order in &outlook.orders {
+        let budget = amount(order.budget, "bytes");
+        let bits = order.bits_per_weight;
+        out.field("budget", format!("{budget}, {bits:.3} bits per weight"))?;
+        if let (Some(kv), Some(compute)) = (order.kv_cache, order.compute) {
+            let (kv, compute) = (amount(kv, "bytes"), amount(compute, "bytes"));
+            out.field("", format!("beside {kv} of cache and about {compute} of buffers"))?;
+        }
+    }
+    let text = match settings.texts.as_slice() {
+        [] => "written by the model itself".to_owned(),
+        files => files.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "),
+    };
+    out.field("text", text)?;
+    out.field("memory", format!("about {}", amount(outlook.memory, "bytes")))?;
+    out.field("disk", format!("about {} while it runs", amount(outlook.database_bytes, "bytes")))?;
+    out.field("time", format!("about {} on two cores", duration(outlook.seconds)))
+}
+
+/// What was made.
+pub(super) fn outcome(out: &mut Out, outcome: &JobOutcome, plan: bool) -> Result<(), CliError> {
+    for file in &outcome.files {
+        out.heading(&file.path.display().to_string())?;
+        let share = percent(file.bytes, file.budget);
+        out.field("size", format!("{}, {share} of the budget", amount(file.bytes, "bytes")))?;
+        out.field("slack", slack(file))?;
+        out.field("held-out KL", format!("{:.6} nats a token", file.search.loss_heldout))?;
+        out.field("found by", format!("{}, {}", file.search.method, file.search.origin))?;
+        if let Some(checked) = &file.verified {
+            let (runtime, engine) = (&checked.runtime, &checked.engine);
+            let kl = runtime.kl_mean;
+            out.field(
+                "llama.cpp",
+                format!(
+                    "KL {:.6} ± {:.6} on {} tokens; our engine: {:.6}",
+                    kl.value, kl.error, runtime.tokens, engine.kl_mean.value
+                ),
+            )?;
+            let top = runtime.same_top;
+            out.field("same top", format!("{:.2} % ± {:.2}", 100.0 * top.value, 100.0 * top.error))?;
+            if let (Some(ppl), Some(before)) = (runtime.perplexity, runtime.teacher_perplexity) {
+                out.field("perplexity", format!("{:.3} (original {:.3})", ppl.value, before.value))?;
+            }
+            out.field("it writes", checked.sentence.replace('\n', " "))?;
+        }
+        out.heading("Types")?;
+        out.line(by_kind(file))?;
+        out.heading("Candidates, best first")?;
+        let mut table = Columns::new(&["method", "made by", "held-out KL", "bytes"], 2);
+        for Candidate { method, origin, loss_heldout, costs, .. } in
+            file.search.candidates.iter().take(MAX_CANDIDATES)
+        {
+            let bytes = grouped(costs.first().copied().unwrap_or(0));
+            table.row([method.to_string(), origin.clone(), format!("{loss_heldout:.6}"), bytes]);
+        }
+        out.line(table)?;
+        if plan {
+            out.heading("Plan")?;
+            for (name, ty) in &file.plan {
+                out.line(format!("  {name} {ty}"))?;
+            }
+        }
+    }
+    if outcome.files.len() > 1 {
+        out.heading("Size and KL")?;
+        let mut table = Columns::new(&["file", "bytes", "held-out KL"], 1);
+        for file in &outcome.files {
+            let kl = format!("{:.6}", file.search.loss_heldout);
+            table.row([file.path.display().to_string(), grouped(file.bytes), kl]);
+        }
+        out.line(table)?;
+    }
+    Ok(())
+}
+
+fn slack(file: &FileOutcome) -> String {
+    let bytes = amount(file.slack, "bytes");
+    match file.next_step {
+        None => format!("{bytes}: every tensor has its best type"),
+        Some(step) if step > file.slack => {
+            format!("{bytes}: the smallest step of any tensor takes {}", grouped(step))
+        }
+        Some(_) => format!("{bytes}: what would still fit was measured to do no good"),
+    }
+}
+
+/// How often each part of the model takes which type.
+fn by_kind(file: &FileOutcome) -> String {
+    let mut rows: Vec<(&'static str, Vec<(String, usize)>)> = Vec::new();
+    for (name, ty) in &file.plan {
+        let label = role(name).kind.label();
+        let at = rows.iter().position(|(l, _)| *l == label).unwrap_or_else(|| {
+            rows.push((label, Vec::new()));
+            rows.len() - 1
+        });
+        let ty = ty.to_string();
+        match rows[at].1.iter_mut().find(|(t, _)| *t == ty) {
+            Some((_, n)) => *n += 1,
+            None => rows[at].1.push((ty, 1)),
+        }
+    }
+    let mut table = Columns::new(&["part", "types"], 2);
+    for (label, mut types) in rows {
+        types.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let types: Vec<String> = types.iter().map(|(ty, n)| format!("{ty} ×{n}")).collect();
+        table.row([label.to_owned(), types.join("  ")]);
+    }
+    table.to_string()
+}

@@ -1,0 +1,83 @@
+//! How much work a search takes.
+
+use serde::{Deserialize, Serialize};
+
+/// How much work to spend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effort {
+    /// About a third of the default.
+    Quick,
+    /// The default.
+    #[default]
+    Normal,
+    /// About three times the default.
+    Thorough,
+}
+
+impl Effort {
+    /// Every effort, with its name.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Quick, "quick"), (Self::Normal, "normal"), (Self::Thorough, "thorough")];
+
+    /// The numbers behind it.
+    pub fn plan(self) -> WorkPlan {
+        let normal = WorkPlan {
+            window: 256,
+            calibration: 64,
+            heldout: 24,
+            measured: 8,
+            per_gradient: 2,
+            fisher: 48,
+            steps: 60,
+            polish: 60,
+            verified: 8,
+        };
+        match self {
+            Self::Quick => WorkPlan {
+                calibration: 32,
+                heldout: 12,
+                measured: 6,
+                fisher: 24,
+                steps: 16,
+                polish: 16,
+                verified: 4,
+                ..normal
+            },
+            Self::Normal => normal,
+            Self::Thorough => WorkPlan {
+                calibration: 128,
+                heldout: 48,
+                measured: 16,
+                fisher: 96,
+                steps: 160,
+                polish: 160,
+                verified: 16,
+                ..normal
+            },
+        }
+    }
+}
+
+/// What a search does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkPlan {
+    /// Tokens of a window, the model's context permitting.
+    pub window: usize,
+    /// Windows that the search learns from.
+    pub calibration: usize,
+    /// Windows that only choose and report.
+    pub heldout: usize,
+    /// Calibration windows that a plan is measured on.
+    pub measured: usize,
+    /// Windows of one gradient.
+    pub per_gradient: usize,
+    /// Samples of the Fisher matrix, a window each.
+    pub fisher: u64,
+    /// Steps of RCO, one gradient each.
+    pub steps: u64,
+    /// Plans measured by the polish.
+    pub polish: u64,
+    /// Held-out windows that are scored in the runtime as well.
+    pub verified: usize,
+}

@@ -1,0 +1,25 @@
+//! From a model and a number of bytes to a file that fits.
+
+mod open;
+mod outlook;
+mod settings;
+mod stages;
+
+pub use open::Job;
+pub use outlook::{Outlook, OutlookOrder};
+pub use settings::{JobSettings, Order, Target};
+pub use stages::{FileOutcome, JobOutcome};
+
+use rco_core::search::Observer;
+
+/// Told what a job is doing.
+pub trait Reporter {
+    /// A stage begins; `total` units of work, where it is known.
+    fn stage(&mut self, name: &str, total: Option<u64>);
+    /// The stage at work has done so many units.
+    fn advance(&mut self, done: u64, message: &str);
+    /// Something that the user should know.
+    fn note(&mut self, text: &str);
+    /// What watches the search.
+    fn observer(&mut self) -> Box<dyn Observer + '_>;
+}

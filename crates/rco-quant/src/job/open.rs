@@ -1,0 +1,139 @@
+//! Opening a model for a job: headers only.
+
+use std::sync::Arc;
+
+use rco_formats::gguf::GgufModel;
+use rco_formats::imatrix::Imatrix;
+use rco_formats::inspect::{Kind, role};
+use rco_model::config::ModelConfig;
+use rco_model::weights::GgufWeights;
+
+use super::settings::{JobSettings, Target};
+use crate::error::QuantError;
+use crate::groups::Groups;
+use crate::menu::{Menu, covers, is_decided};
+use crate::output::{Provenance, metadata, tensors};
+use crate::rules;
+use crate::size::{beside, weights};
+
+/// A job whose inputs have been opened and checked, as far as headers say.
+#[derive(Debug)]
+pub struct Job {
+    pub(super) settings: JobSettings,
+    pub(super) model: Arc<GgufModel>,
+    pub(super) config: Arc<ModelConfig>,
+    pub(super) weights: GgufWeights,
+    /// The importance matrix that was given.
+    pub(super) importance: Option<Imatrix>,
+    /// The menu before anything is encoded.
+    pub(super) menu: Menu,
+    pub(super) ties: Vec<Vec<String>>,
+    /// Budget in bytes of each order.
+    pub(super) budgets: Vec<u64>,
+}
+
+impl Job {
+    /// Opens the model and what was given besides, and checks that the budgets can be met.
+    ///
+    /// # Errors
+    /// Files that cannot be read, an architecture that is not supported, an importance
+    /// matrix of another model, rules that match nothing, a budget that is too small or
+    /// that the source meets as it is.
+    pub fn open(settings: JobSettings) -> Result<Self, QuantError> {
+        let model = Arc::new(GgufModel::open(&settings.model)?);
+        let config = Arc::new(ModelConfig::from_gguf(&model)?);
+        let weights = GgufWeights::new(Arc::clone(&model), &config)?;
+        let importance = match &settings.imatrix {
+            None => None,
+            Some(path) => {
+                let matrix = Imatrix::open(path)?;
+                check_importance(&model, &matrix)?;
+                Some(matrix)
+            }
+        };
+        // One that is computed later covers whatever has a linear input.
+        let expected = match &importance {
+            Some(matrix) => matrix.clone(),
+            None => full_importance(&model, config.tied)?,
+        };
+        let mut menu = Menu::new(&model, &settings.filter, Some(&expected))?;
+        rules::pin(&mut menu, &settings.pins)?;
+        let ties = rules::ties(&menu, &settings.ties, settings.fuse_friendly)?;
+        rules::align(&mut menu, &ties)?;
+        let mut job =
+            Self { settings, model, config, weights, importance, menu, ties, budgets: Vec::new() };
+        for order in job.settings.orders.clone() {
+            let budget = job.budget(order.target)?;
+            let groups = job.groups(budget)?;
+            groups.problem(budget, &[])?;
+            let source_bytes = job.model.file_size();
+            if source_bytes <= budget {
+                return Err(QuantError::SourceFits { source_bytes, budget });
+            }
+            job.budgets.push(budget);
+        }
+        Ok(job)
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &JobSettings {
+        &self.settings
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<GgufModel> {
+        &self.model
+    }
+
+    /// Bytes of the file that a target allows.
+    fn budget(&self, target: Target) -> Result<u64, QuantError> {
+        Ok(match target {
+            Target::Size(bytes) => bytes,
+            Target::Bpw(bits) => bits.bytes(weights(&self.model)?),
+            Target::Memory { bytes, context, kv, parallel } => {
+                let beside = beside(self.model.metadata(), context, parallel, kv)?;
+                bytes.saturating_sub(beside.kv_cache).saturating_sub(beside.compute)
+            }
+        })
+    }
+
+    /// The menu as groups of a file with this budget.
+    pub(super) fn groups(&self, budget: u64) -> Result<Groups, QuantError> {
+        let provenance = Provenance { budget, seed: self.settings.seed };
+        let metadata = metadata(&self.model, provenance)?;
+        Groups::new(self.menu.clone(), &metadata, &tensors(&self.model))
+    }
+}
+
+/// An importance matrix that covers every matrix that is multiplied with something.
+fn full_importance(model: &GgufModel, tied: bool) -> Result<Imatrix, QuantError> {
+    use rco_formats::imatrix::ImatrixEntry;
+    let mut entries = Vec::new();
+    for (_, info) in model.tensors() {
+        let spec = &info.spec;
+        let looked_up = role(&spec.name).kind == Kind::Embedding && !tied;
+        if !is_decided(spec) || looked_up {
+            continue;
+        }
+        let matrices = spec.shape.iter().skip(2).product::<u64>() as usize;
+        let sums = vec![1.0; spec.row_length() as usize * matrices];
+        entries.push(ImatrixEntry::new(&spec.name, sums, vec![1.0; matrices])?);
+    }
+    Ok(Imatrix::new(entries)?)
+}
+
+/// Refuses a matrix of another model.
+fn check_importance(model: &GgufModel, matrix: &Imatrix) -> Result<(), QuantError> {
+    let foreign = |problem| QuantError::ForeignImportance { problem };
+    for entry in matrix.entries() {
+        let Some((_, info)) = model.tensor(&entry.name) else {
+            return Err(foreign(format!("the model has no tensor {}", entry.name)));
+        };
+        let matrices = info.spec.shape.iter().skip(2).product();
+        matrix.importance(&entry.name, info.spec.row_length(), matrices)?;
+    }
+    if !model.tensors().any(|(_, t)| is_decided(&t.spec) && covers(matrix, &t.spec)) {
+        return Err(foreign("it covers none of the tensors".to_owned()));
+    }
+    Ok(())
+}

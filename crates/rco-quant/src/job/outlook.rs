@@ -1,0 +1,144 @@
+//! What a job would do, before anything heavy.
+
+use serde::Serialize;
+
+use super::open::Job;
+use super::settings::Target;
+use crate::error::QuantError;
+use crate::size::{Beside, beside, weights};
+
+/// What a job would do.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Outlook {
+    /// Architecture.
+    pub architecture: String,
+    /// Number of weights.
+    pub weights: u64,
+    /// Bytes of the source.
+    pub source_bytes: u64,
+    /// Tensors that are decided on.
+    pub groups: usize,
+    /// Options of all of them.
+    pub options: usize,
+    /// Types on the menu, with the number of tensors that may take each.
+    pub types: Vec<(String, usize)>,
+    /// Bytes of the smallest file that the menu gives.
+    pub smallest: u64,
+    /// Bytes of the option database.
+    pub database_bytes: u64,
+    /// Weights that are encoded.
+    pub encoded_weights: u64,
+    /// Tokens that are computed forwards or backwards, about.
+    pub tokens: u64,
+    /// Bytes of memory, about.
+    pub memory: u64,
+    /// Seconds, about, at a hundred thousand million operations a second.
+    pub seconds: f64,
+    /// The orders.
+    pub orders: Vec<OutlookOrder>,
+}
+
+/// One budget.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OutlookOrder {
+    /// Bytes of the file allowed.
+    pub budget: u64,
+    /// The same in bits per weight.
+    pub bits_per_weight: f64,
+    /// Memory beside the file, if the budget is that of a device.
+    pub kv_cache: Option<u64>,
+    /// Buffers, if the budget is that of a device.
+    pub compute: Option<u64>,
+    /// The file to write.
+    pub output: String,
+}
+
+/// Operations a second that the estimate of the time takes: two cores of 2021.
+const SPEED: f64 = 1e11;
+/// Weights encoded a second, over all types.
+const ENCODING: f64 = 6e6;
+
+impl Job {
+    /// What the job would do. Reads nothing but headers.
+    ///
+    /// # Errors
+    /// Sizes that overflow.
+    pub fn outlook(&self) -> Result<Outlook, QuantError> {
+        let model = self.model();
+        let weights = weights(model)?;
+        let smallest = self.groups(0)?.range().0;
+        let mut types: Vec<(String, usize)> = Vec::new();
+        let (mut database_bytes, mut encoded_weights) = (0_u64, 0_u64);
+        for choice in &self.menu.choices {
+            for &ty in &choice.types {
+                match types.iter_mut().find(|(name, _)| *name == ty.to_string()) {
+                    Some((_, count)) => *count += 1,
+                    None => types.push((ty.to_string(), 1)),
+                }
+                if ty != choice.tensor.ty {
+                    let bytes = choice.in_type(ty).byte_length()?.unwrap_or(0);
+                    database_bytes = database_bytes.saturating_add(bytes);
+                    encoded_weights = encoded_weights.saturating_add(choice.weights);
+                }
+            }
+        }
+        types.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let work = self.settings.effort.plan();
+        let window = work.window as u64;
+        let orders = self.budgets.len().max(1) as u64;
+        let backward = work.fisher + orders * work.steps * work.per_gradient as u64;
+        let forward = (work.calibration + work.heldout) as u64 * 2
+            + orders * (work.polish * work.measured as u64 + 10 * work.heldout as u64);
+        let tokens = window * (backward * 3 + forward);
+        let largest = self.menu.choices.iter().map(|c| c.weights).max().unwrap_or(0);
+        let hidden = self.config.hidden as u64;
+        let states = (work.calibration + work.heldout) as u64 * window * hidden * 4;
+        let active = weights - self.idle_weights();
+        let seconds = 2.0 * active as f64 * tokens as f64 / SPEED
+            + encoded_weights as f64 / ENCODING
+            + backward as f64 * encoded_weights as f64 / 1e9;
+        let outlook_orders = self.settings.orders.iter().zip(&self.budgets).map(|(order, &budget)| {
+            let needs = match order.target {
+                Target::Memory { context, kv, parallel, .. } => {
+                    Some(beside(model.metadata(), context, parallel, kv)?)
+                }
+                _ => None,
+            };
+            Ok(OutlookOrder {
+                budget,
+                bits_per_weight: 8.0 * budget as f64 / weights as f64,
+                kv_cache: needs.map(|Beside { kv_cache, .. }| kv_cache),
+                compute: needs.map(|Beside { compute, .. }| compute),
+                output: order.output.display().to_string(),
+            })
+        });
+        Ok(Outlook {
+            architecture: model.metadata().architecture().unwrap_or_default().to_owned(),
+            weights,
+            source_bytes: model.file_size(),
+            groups: self.menu.choices.len(),
+            options: self.menu.choices.iter().map(|c| c.types.len()).sum(),
+            types,
+            smallest,
+            database_bytes,
+            encoded_weights,
+            tokens,
+            memory: 12 * largest + states + (512 << 20),
+            seconds,
+            orders: outlook_orders.collect::<Result<_, QuantError>>()?,
+        })
+    }
+
+    /// Weights of experts that a token does not meet.
+    fn idle_weights(&self) -> u64 {
+        use rco_model::config::MlpConfig;
+        let hidden = self.config.hidden as u64;
+        let idle = self.config.blocks.iter().map(|block| match block.mlp {
+            MlpConfig::Experts { experts, per_token, width, .. } => {
+                experts.saturating_sub(per_token) as u64 * 3 * hidden * width as u64
+            }
+            MlpConfig::Dense { .. } => 0,
+        });
+        idle.sum()
+    }
+}

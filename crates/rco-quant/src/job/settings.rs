@@ -1,0 +1,70 @@
+//! What a job is asked to do.
+
+use std::path::PathBuf;
+
+use regex::Regex;
+
+use crate::effort::Effort;
+use crate::menu::TypeFilter;
+use crate::rules::Pin;
+use crate::size::{BitsPerWeight, KvType};
+
+/// A budget in the user's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Bytes of the whole file.
+    Size(u64),
+    /// Bits per weight of the whole file.
+    Bpw(BitsPerWeight),
+    /// Memory of a device for file, key-value cache and buffers.
+    Memory {
+        /// Bytes of the device.
+        bytes: u64,
+        /// Tokens of context for each sequence.
+        context: u64,
+        /// Type of the cache.
+        kv: KvType,
+        /// Sequences at once.
+        parallel: u64,
+    },
+}
+
+/// A target and where its file goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The budget.
+    pub target: Target,
+    /// The file to write.
+    pub output: PathBuf,
+}
+
+/// What a job is asked to do.
+#[derive(Debug, Clone)]
+pub struct JobSettings {
+    /// The model: a GGUF file, or the first part of a split one.
+    pub model: PathBuf,
+    /// Budgets and files.
+    pub orders: Vec<Order>,
+    /// Texts, one for each domain; none takes text that the model itself writes.
+    pub texts: Vec<PathBuf>,
+    /// An importance matrix; none computes one.
+    pub imatrix: Option<PathBuf>,
+    /// Types allowed.
+    pub filter: TypeFilter,
+    /// Tensors with a type of their own.
+    pub pins: Vec<Pin>,
+    /// Tensors that must be alike, layer by layer.
+    pub ties: Vec<Regex>,
+    /// Gate and up projections alike.
+    pub fuse_friendly: bool,
+    /// How much work to spend.
+    pub effort: Effort,
+    /// Seed of all random numbers.
+    pub seed: u64,
+    /// Threads of the runtime; the engine runs on rayon's global pool.
+    pub threads: usize,
+    /// Overwrite files.
+    pub force: bool,
+    /// Compare the files with the original in llama.cpp.
+    pub verify: bool,
+}

@@ -1,0 +1,284 @@
+//! The stages of a job over its run folder. Each leaves what it made there; a job that was
+//! killed finds it and goes on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rco_core::search::{
+    CheckpointSettings, Fanout, JsonlHistory, SearchOutcome, SearchSettings, search,
+};
+use rco_core::Assignment;
+use rco_formats::atomic::WriteOptions;
+use rco_formats::gguf::TensorType;
+use rco_formats::imatrix::Imatrix;
+use rco_model::engine::Settings;
+use serde::Serialize;
+
+use super::Reporter;
+use super::open::Job;
+use super::texts::Texts;
+use crate::database::{OptionDatabase, Origin};
+use crate::effort::WorkPlan;
+use crate::error::QuantError;
+use crate::fisher;
+use crate::groups::Groups;
+use crate::hash::{sha256, sha256_file};
+use crate::known;
+use crate::menu::Menu;
+use crate::objective::{Candidates, PlanLoss};
+use crate::output::{Provenance, metadata, plan_sha256, tensors, write};
+use crate::rules;
+use crate::samples::SampleFile;
+use crate::teacher::Teacher;
+use crate::verify::{Verified, check_file, verify};
+
+/// What a job has made.
+#[derive(Debug, Clone, Serialize)]
+pub struct JobOutcome {
+    /// SHA-256 of the source.
+    pub source_sha256: String,
+    /// Bytes of the source.
+    pub source_bytes: u64,
+    /// The files, in the order of the orders.
+    pub files: Vec<FileOutcome>,
+}
+
+/// A file that was made.
+#[derive(Debug, Clone, Serialize)]
+pub struct FileOutcome {
+    /// The file.
+    pub path: std::path::PathBuf,
+    /// Budget in bytes.
+    pub budget: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Bytes of the budget that are left.
+    pub slack: u64,
+    /// Fewest bytes that any change of one tensor to a costlier type would take: why the
+    /// slack is left. `None` if every tensor has its costliest type.
+    pub next_step: Option<u64>,
+    /// SHA-256 of the plan.
+    pub plan_sha256: String,
+    /// Type of every tensor that was decided on.
+    pub plan: Vec<(String, TensorType)>,
+    /// The search.
+    pub search: SearchOutcome,
+    /// The file in the runtime.
+    pub verified: Option<Verified>,
+}
+
+impl Job {
+    /// Does the job in a run folder.
+    ///
+    /// # Errors
+    /// Whatever any of the stages meets.
+    pub fn run(
+        &mut self,
+        folder: &Path,
+        reporter: &mut dyn Reporter,
+    ) -> Result<JobOutcome, QuantError> {
+        let work = self.settings.effort.plan();
+        reporter.stage("reading the model", None);
+        let source_sha256 = self.source_sha256()?;
+        let engine = Settings::default();
+
+        reporter.stage("preparing text", None);
+        let texts = Texts::new(self, &work, folder, reporter)?;
+        let importance = self.importance(&texts, folder, reporter)?;
+        let importance_sha256 = importance_sha256(&importance);
+
+        let menu = self.covered_menu(&importance)?;
+        let total = menu
+            .encoded_types()
+            .iter()
+            .map(|ty| {
+                let takes = menu.choices.iter().filter(|c| c.types.contains(ty) && c.tensor.ty != *ty);
+                takes.map(|c| c.weights).sum::<u64>()
+            })
+            .sum();
+        reporter.stage("encoding options", Some(total));
+        let origin = Origin { source: &source_sha256, importance: &importance_sha256 };
+        let database = OptionDatabase::build(
+            &self.model,
+            &menu,
+            Some(&importance),
+            origin,
+            &folder.join("options"),
+            &mut |done, _, ty| reporter.advance(done, &ty.to_string()),
+        )?;
+        let mut menu = database.without_dominated(&menu);
+        rules::align(&mut menu, &self.ties)?;
+
+        // The groups differ between budgets only in a number in the header.
+        let provenance = |budget| Provenance { budget, seed: self.settings.seed };
+        let specs = tensors(&self.model);
+        let groups = Groups::new(menu, &metadata(&self.model, provenance(0))?, &specs)?;
+        let candidates = Candidates::new(
+            Arc::clone(&self.config),
+            self.weights.clone(),
+            &groups,
+            database.clone(),
+            engine,
+        )?;
+
+        reporter.stage("original model", Some((texts.calibration.len() + texts.heldout.len()) as u64));
+        let original = candidates.original()?;
+        let (calibration, heldout) = texts.batches(&work)?;
+        let teacher = Teacher::new(&original, calibration, heldout, &mut |done, total| {
+            let _ = total;
+            reporter.advance(done as u64, "");
+        })?;
+        drop(original);
+
+        reporter.stage("sensitivities", Some(work.fisher));
+        let origin = format!("{source_sha256} {importance_sha256} {}", texts.sha256());
+        let scores = self.scores(&candidates, &groups, &texts, &work, &origin, folder, reporter)?;
+
+        let mut files = Vec::new();
+        for (n, order) in self.settings.orders.clone().iter().enumerate() {
+            let budget = self.budgets[n];
+            reporter.stage("known recipes", None);
+            let known =
+                known::plans(&groups, &self.settings.model, Some(&importance), budget)?;
+            let problem = groups.problem(budget, &self.ties)?;
+            let measured = work.measured.div_ceil(work.per_gradient);
+            let mut loss = PlanLoss::new(
+                &candidates,
+                &teacher,
+                measured,
+                self.settings.seed,
+                scores.clone(),
+                known,
+                &origin,
+            );
+            let run = folder.join(format!("search-{budget}"));
+            let settings = search_settings(self.settings.seed, &work, &run);
+            let outcome = {
+                let mut history = JsonlHistory::new(run.join("history.jsonl"));
+                let mut watching = reporter.observer();
+                let mut observers = Fanout(vec![&mut *watching, &mut history]);
+                search(&problem, &mut loss, &settings, &mut observers)?
+            };
+            let types = groups.types(&outcome.assignment);
+            reporter.stage("writing", None);
+            let expected = groups.bytes(&outcome.assignment);
+            let options =
+                if self.settings.force { WriteOptions::force() } else { WriteOptions::default() };
+            write(&groups, &database, &types, provenance(budget), &order.output, options)?;
+            check_file(&order.output, &groups, &types, expected)?;
+            let verified = if self.settings.verify {
+                reporter.stage("checking in llama.cpp", None);
+                Some(verify(
+                    &self.settings.model,
+                    &order.output,
+                    &candidates,
+                    &teacher,
+                    &outcome.assignment,
+                    work.verified,
+                    self.settings.threads,
+                    &texts.prompt,
+                )?)
+            } else {
+                None
+            };
+            let names = groups.menu().choices.iter().map(|c| c.tensor.name.clone());
+            files.push(FileOutcome {
+                path: order.output.clone(),
+                budget,
+                bytes: expected,
+                slack: budget - expected,
+                next_step: next_step(&groups, &outcome.assignment),
+                plan_sha256: plan_sha256(groups.menu(), &types),
+                plan: names.zip(types).collect(),
+                search: outcome,
+                verified,
+            });
+        }
+        Ok(JobOutcome { source_sha256, source_bytes: self.model.file_size(), files })
+    }
+
+    /// SHA-256 over all parts of the source.
+    fn source_sha256(&self) -> Result<String, QuantError> {
+        let parts = self.model.parts();
+        if let [one] = parts {
+            return sha256_file(Path::new(one.name()));
+        }
+        let hashes = parts.iter().map(|p| sha256_file(Path::new(p.name())));
+        Ok(sha256(hashes.collect::<Result<Vec<_>, _>>()?.concat().as_bytes()))
+    }
+
+    /// The menu without types that need more importance than there is.
+    fn covered_menu(&self, importance: &Imatrix) -> Result<Menu, QuantError> {
+        let mut menu = Menu::new(&self.model, &self.settings.filter, Some(importance))?;
+        rules::pin(&mut menu, &self.settings.pins)?;
+        rules::align(&mut menu, &self.ties)?;
+        Ok(menu)
+    }
+
+    /// Scores of all options; samples that were taken before are read.
+    #[allow(clippy::too_many_arguments, reason = "each is a thing of its own")]
+    fn scores(
+        &self,
+        candidates: &Candidates,
+        groups: &Groups,
+        texts: &Texts,
+        work: &WorkPlan,
+        origin: &str,
+        folder: &Path,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Vec<f64>, QuantError> {
+        let count = candidates.option_count();
+        let origin = sha256(format!("{origin} {:?}", groups.menu()).as_bytes());
+        let mut file = SampleFile::open(&folder.join("fisher.jsonl"), &origin, count)?;
+        for index in file.samples().len() as u64..work.fisher {
+            reporter.advance(index, "");
+            let batch = texts.window(index as usize % texts.calibration.len())?;
+            file.push(fisher::sample(candidates, &batch, self.settings.seed, index)?)?;
+        }
+        let samples = &file.samples()[..work.fisher as usize];
+        Ok(fisher::scores(samples, &candidates.distortions(groups), candidates.offsets()))
+    }
+}
+
+/// Fewest bytes by which one tensor can grow.
+fn next_step(groups: &Groups, plan: &Assignment) -> Option<u64> {
+    let choices = groups.menu().choices.iter().enumerate();
+    let steps = choices.flat_map(|(g, choice)| {
+        let now = groups.cost(g, plan.option(g));
+        (0..choice.types.len()).map(move |k| groups.cost(g, k)).filter_map(move |c| {
+            c.checked_sub(now).filter(|&step| step > 0)
+        })
+    });
+    steps.min()
+}
+
+/// SHA-256 of what an importance matrix says.
+fn importance_sha256(importance: &Imatrix) -> String {
+    let mut bytes = Vec::new();
+    for entry in importance.entries() {
+        bytes.extend_from_slice(entry.name.as_bytes());
+        for value in entry.mean_squares() {
+            bytes.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+    sha256(&bytes)
+}
+
+/// The settings of a search for a plan.
+pub fn search_settings(seed: u64, work: &WorkPlan, run: &Path) -> SearchSettings {
+    let mut settings = SearchSettings { seed, ..SearchSettings::default() };
+    settings.steps = Some(work.steps);
+    settings.rco.samples_per_step = 1;
+    settings.baselines.random.plans = 1;
+    settings.polish.starts = 2;
+    settings.polish.batch = 4;
+    settings.polish.moves = 24;
+    settings.polish.draws = 4;
+    // Known plans, roundings and the like beside steps and polish.
+    settings.evaluations = Some(work.steps + work.polish + 20);
+    settings.polish.share = work.polish as f64 / (work.steps + work.polish + 20) as f64;
+    settings.shortlist = 4;
+    settings.checkpoint = Some(CheckpointSettings::new(run));
+    settings
+}
+

@@ -127,8 +127,9 @@ pub(crate) fn check_values(
     let limit = limit(ty);
     let bad = values.par_chunks(PIECE).enumerate().find_map_first(|(piece, values)| {
         // Without a branch for each value, so that it runs as fast as memory.
-        let fine = values.iter().fold(true, |fine, v| fine & (v.abs() <= limit));
-        let at = if fine { None } else { values.iter().position(|v| !(v.abs() <= limit)) };
+        let holds = |v: &f32| v.abs() <= limit;
+        let all = values.iter().fold(true, |all, v| all & holds(v));
+        let at = if all { None } else { values.iter().position(|v| !holds(v)) };
         at.map(|i| (piece * PIECE + i, values[i]))
     });
     let Some((at, value)) = bad else { return Ok(()) };

@@ -197,14 +197,6 @@ pub enum GgmlError {
         /// Tokens in the vocabulary.
         size: usize,
     },
-    /// Text too long for one call of the tokenizer.
-    #[error("{found} bytes or tokens are too many for one call; at most {limit} are possible")]
-    TooLong {
-        /// Bytes or tokens given.
-        found: usize,
-        /// The limit.
-        limit: usize,
-    },
     /// The model computed something that is not finite.
     #[error("the logits of position {position} are not finite: the file is damaged")]
     BadLogits {
@@ -221,4 +213,14 @@ pub enum GgmlError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+impl GgmlError {
+    /// The same fault with its row counted from `rows` further up.
+    pub(crate) fn below(mut self, rows: usize) -> Self {
+        if let Self::NotFinite { row, .. } | Self::TooLarge { row, .. } = &mut self {
+            *row += rows;
+        }
+        self
+    }
 }

@@ -8,12 +8,24 @@
 //!
 //! llama.cpp's log is silenced; its warnings and errors end up in [`GgmlError::Refused`].
 
+mod backend;
 mod decode;
 mod encode;
 mod error;
 mod ffi;
 mod importance;
+mod log;
+mod presets;
+pub mod runtime;
+mod source;
 
 pub use decode::{can_decode, decode, decode_to};
 pub use encode::{can_encode, encode, needs_importance, prepare};
 pub use error::GgmlError;
+pub use presets::{Preset, quantise_file, recipe};
+pub use runtime::{Runtime, RuntimeSettings, Sampling, Vocabulary};
+
+/// A count for C. Those that come here are checked to be far below the limit.
+fn c_int(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}

@@ -2,6 +2,7 @@
 
 use rco_formats::gguf::GgufError;
 use rco_formats::safetensors::SafetensorsError;
+use rco_ggml::GgmlError;
 
 /// A fault, with the thing at fault, what was expected and what was found.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +71,7 @@ pub enum ModelError {
         found: Vec<usize>,
     },
     /// A weight has an element type that cannot be read.
-    #[error("the weight '{name}' has the type {found}; F32, BF16 and F16 can be read")]
+    #[error("the weight '{name}' has the type {found}, which cannot be read here")]
     UnsupportedType {
         /// Its name in the source.
         name: String,
@@ -147,6 +148,14 @@ pub enum ModelError {
     /// A GGUF file is at fault.
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    /// The values of a GGUF tensor cannot be decoded.
+    #[error("the weight '{name}': {source}")]
+    Decode {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        source: GgmlError,
+    },
     /// The tokenizer cannot be read or used.
     #[error("tokenizer {file}: {message}")]
     Tokenizer {

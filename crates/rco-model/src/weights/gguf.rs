@@ -209,7 +209,7 @@ fn unsupported(tensor: &TensorInfo) -> ModelError {
 }
 
 fn can_decode(ty: TensorType) -> bool {
-    matches!(ty, TensorType::F32 | TensorType::F16 | TensorType::BF16)
+    matches!(ty, TensorType::F32 | TensorType::F16 | TensorType::BF16) || rco_ggml::can_decode(ty)
 }
 
 fn decode(tensor: &TensorInfo, bytes: &[u8], out: &mut [f32]) -> Result<(), ModelError> {
@@ -217,7 +217,10 @@ fn decode(tensor: &TensorInfo, bytes: &[u8], out: &mut [f32]) -> Result<(), Mode
         TensorType::F32 => float::f32s(bytes, out),
         TensorType::F16 => float::f16s(bytes, out),
         TensorType::BF16 => float::bf16s(bytes, out),
-        _ => return Err(unsupported(tensor)),
+        ty => {
+            let fault = |source| ModelError::Decode { name: tensor.spec.name.clone(), source };
+            rco_ggml::decode(ty, bytes, out).map_err(fault)?;
+        }
     }
     Ok(())
 }

@@ -72,7 +72,9 @@ pub(crate) fn writer(config: &ModelConfig, weights: &MemoryWeights) -> GgufWrite
         let mut values = weights.get(key).unwrap().values.clone();
         let mut shape = shape;
         if gemma && shape.len() == 1 {
-            values.iter_mut().for_each(|w| *w += 1.0);
+            for w in &mut values {
+                *w += 1.0;
+            }
         }
         if matches!(config.family, Family::Llama | Family::Mistral | Family::Mixtral) {
             match key.kind {

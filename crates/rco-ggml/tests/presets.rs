@@ -1,0 +1,148 @@
+//! llama.cpp's recipes, told and carried out.
+#![allow(clippy::unwrap_used, reason = "tests fail")]
+
+mod common;
+
+use rco_formats::gguf::{Gguf, GgufWriter, TensorType, Value};
+use rco_formats::imatrix::{Imatrix, ImatrixEntry};
+use rco_ggml::{GgmlError, Preset, encode, quantise_file, recipe};
+
+/// An importance matrix for every matrix of the bundled model, some columns without any.
+fn imatrix() -> Imatrix {
+    let file = Gguf::open(common::tiny_moe()).unwrap();
+    let entries = file.tensors().iter().filter(|t| t.spec.shape.len() >= 2).map(|tensor| {
+        let matrices = tensor.spec.shape.get(2).copied().unwrap_or(1) as usize;
+        let columns = tensor.spec.row_length() as usize;
+        let sums = (0..columns * matrices)
+            .map(|i| if i % columns < 20 { 0.0 } else { (i % 7) as f32 + 0.5 })
+            .collect();
+        ImatrixEntry::new(&tensor.spec.name, sums, vec![2.0; matrices]).unwrap()
+    });
+    Imatrix::new(entries.collect()).unwrap()
+}
+
+#[test]
+fn the_recipe_is_what_the_quantiser_writes() {
+    let source = common::tiny_moe();
+    let folder = tempfile::tempdir().unwrap();
+    let imatrix = imatrix();
+    for (preset, imatrix) in [
+        (Preset::Q4_K_M, None),
+        (Preset::Q4_K_M, Some(&imatrix)),
+        (Preset::IQ4_XS, Some(&imatrix)),
+        (Preset::Q2_K_S, Some(&imatrix)),
+        (Preset::Q8_0, None),
+    ] {
+        let out = folder.path().join("out.gguf");
+        quantise_file(&source, &out, preset, imatrix, 2).unwrap();
+        let written = Gguf::open(&out).unwrap();
+        assert_eq!(written.metadata().u64("general.file_type"), Some(preset.file_type().into()));
+        let told = recipe(&source, preset, imatrix).unwrap();
+        assert_eq!(told.len(), written.tensors().len());
+        for (name, ty) in &told {
+            assert_eq!(written.tensor(name).unwrap().spec.ty, *ty, "{preset}: {name}");
+        }
+        let order: Vec<&str> = told.iter().map(|(name, _)| name.as_str()).collect();
+        let file = Gguf::open(&source).unwrap();
+        let expected: Vec<&str> = file.tensors().iter().map(|t| t.spec.name.as_str()).collect();
+        assert_eq!(order, expected);
+    }
+    // Nothing but the file itself is left.
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn q4_k_m_of_the_bundled_model_has_the_known_size_and_the_bytes_of_our_encoder() {
+    let source = common::tiny_moe();
+    let out = tempfile::NamedTempFile::new().unwrap();
+    quantise_file(&source, out.path(), Preset::Q4_K_M, None, 2).unwrap();
+    assert_eq!(std::fs::metadata(out.path()).unwrap().len(), 5_446_112);
+    let (file, written) = (Gguf::open(source).unwrap(), Gguf::open(out.path()).unwrap());
+    let mut seen = Vec::new();
+    for tensor in written.tensors() {
+        let original = file.tensor(&tensor.spec.name).unwrap();
+        if original.spec.ty == tensor.spec.ty || seen.contains(&tensor.spec.ty) {
+            continue;
+        }
+        let row_length = tensor.spec.row_length() as usize;
+        let name = &tensor.spec.name;
+        let bytes = file.read(name).unwrap();
+        let values = rco_ggml::decode_to(original.spec.ty, &bytes, row_length).unwrap();
+        let ours = encode(tensor.spec.ty, &values, row_length, None).unwrap();
+        assert!(ours == written.read(name).unwrap(), "{name}");
+        seen.push(tensor.spec.ty);
+    }
+    assert_eq!(seen, [TensorType::Q6_K, TensorType::Q4_K]);
+}
+
+#[test]
+fn every_recipe_is_told_without_quantising() {
+    let source = common::tiny_moe();
+    for preset in Preset::all() {
+        let types = recipe(&source, preset, None).unwrap();
+        assert!(
+            types.iter().any(|(_, ty)| *ty == preset.default_type()),
+            "{preset}: no tensor has its type {}",
+            preset.default_type()
+        );
+    }
+}
+
+#[test]
+fn recipes_say_truly_whether_they_need_an_importance_matrix() {
+    let source = common::tiny_moe();
+    let out = tempfile::NamedTempFile::new().unwrap();
+    for preset in Preset::all().filter(|preset| preset.needs_importance()) {
+        let error = quantise_file(&source, out.path(), preset, None, 1).unwrap_err();
+        assert!(matches!(error, GgmlError::Refused { .. }), "{preset}: {error}");
+        assert!(error.to_string().contains("requires an importance matrix"), "{error}");
+    }
+    assert_eq!(std::fs::metadata(out.path()).unwrap().len(), 0, "the target was touched");
+    for preset in [Preset::Q2_K, Preset::IQ3_S, Preset::Q3_K_L, Preset::IQ4_NL] {
+        quantise_file(&source, out.path(), preset, None, 2).unwrap();
+    }
+}
+
+#[test]
+fn importance_of_the_wrong_shape_and_bad_weights_are_errors() {
+    let source = common::tiny_moe();
+    let out = tempfile::NamedTempFile::new().unwrap();
+    let entry = ImatrixEntry::new("blk.0.attn_q.weight", vec![1.0; 3], vec![1.0]).unwrap();
+    let wrong = Imatrix::new(vec![entry]).unwrap();
+    let error = quantise_file(&source, out.path(), Preset::Q4_0, Some(&wrong), 1).unwrap_err();
+    assert!(matches!(error, GgmlError::Imatrix(_)), "{error}");
+    let error = quantise_file(&source, out.path(), Preset::Q4_0, None, 0).unwrap_err();
+    assert!(matches!(error, GgmlError::Setting { .. }));
+    let nowhere = std::path::Path::new("/no/such/folder/out.gguf");
+    let error = quantise_file(&source, nowhere, Preset::Q4_0, None, 1).unwrap_err();
+    assert!(matches!(error, GgmlError::Io { .. }), "{error}");
+
+    // A weight that is not a number, in row 2 of a matrix.
+    let file = Gguf::open(&source).unwrap();
+    let mut bytes = std::fs::read(&source).unwrap();
+    let tensor = file.tensor("blk.0.attn_q.weight").unwrap();
+    let row = tensor.spec.row_length() * 2;
+    let at = (file.header().data_start + tensor.offset + 2 * row + 6) as usize;
+    bytes[at..at + 2].copy_from_slice(&[0xc0, 0x7f]);
+    let damaged = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(damaged.path(), bytes).unwrap();
+    let error = quantise_file(damaged.path(), out.path(), Preset::Q4_0, None, 1).unwrap_err();
+    assert!(error.to_string().contains("attn_q.weight': row 2, column 3 holds NaN"), "{error}");
+}
+
+#[test]
+fn names_that_could_forge_the_account_are_refused() {
+    let file = Gguf::open(common::tiny_moe()).unwrap();
+    let mut writer = GgufWriter::new();
+    for (key, value) in file.metadata().iter() {
+        writer.metadata_mut().set(key, Value::clone(value)).unwrap();
+    }
+    let name = "x\n[   1/   1] y - [";
+    writer
+        .add(rco_formats::gguf::TensorSpec::new(name, [4], TensorType::F32), vec![0; 16])
+        .unwrap();
+    let out = tempfile::NamedTempFile::new().unwrap();
+    writer.write_to(&mut out.as_file()).unwrap();
+    let error = recipe(out.path(), Preset::Q4_0, None).unwrap_err();
+    assert!(matches!(error, GgmlError::Unusable { .. }), "{error}");
+}

@@ -192,6 +192,7 @@ fn what_llama_cpp_refuses_is_an_error_with_its_words() {
     let file = changed(|metadata| {
         metadata.set("general.architecture", Value::from("nonesuch")).unwrap();
         metadata.set("nonesuch.block_count", Value::U32(1)).unwrap();
+        metadata.set("nonesuch.attention.head_count", Value::U32(1)).unwrap();
     });
     let error = Runtime::open(file.path(), &settings).err().unwrap();
     assert!(error.to_string().contains("nonesuch"), "{error}");

@@ -54,6 +54,7 @@ fn bound(ty: TensorType) -> f64 {
     let layout = ty.layout().unwrap();
     match layout.class {
         TypeClass::Ternary => 0.8,
+        TypeClass::Float => 1e-4,
         _ => 4.0 * 0.25_f64.powf(layout.bits_per_weight() - 0.5),
     }
 }

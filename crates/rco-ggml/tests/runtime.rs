@@ -8,8 +8,9 @@ use rco_ggml::{GgmlError, Runtime, RuntimeSettings, Sampling, Vocabulary};
 
 const TEXT: &str = "It was the best of times,\nit was the worst of times — “so” she said.";
 
+/// One thread: those of ggml wait by spinning, which is slow on a busy machine.
 fn open(context: usize) -> Runtime {
-    Runtime::open(common::tiny_moe(), &RuntimeSettings { threads: 2, context }).unwrap()
+    Runtime::open(common::tiny_moe(), &RuntimeSettings { threads: 1, context }).unwrap()
 }
 
 #[test]
@@ -51,7 +52,7 @@ fn logits_are_finite_and_the_same_each_time() {
     // Another window in between leaves no trace.
     runtime.logits(&tokens[7..20]).unwrap();
     assert!(runtime.logits(tokens).unwrap() == logits);
-    let settings = RuntimeSettings { threads: 1, context: 512 };
+    let settings = RuntimeSettings { threads: 2, context: 512 };
     let mut other = Runtime::open(common::tiny_moe(), &settings).unwrap();
     assert!(other.logits(tokens).unwrap() == logits, "another number of threads");
 
@@ -158,7 +159,7 @@ fn claims_that_would_end_the_process_are_errors() {
         changed(|metadata| {
             metadata.remove("tokenizer.ggml.tokens");
         }),
-        changed(|metadata| double_token(metadata)),
+        changed(double_token),
         changed(|metadata| {
             let count = metadata.array("tokenizer.ggml.tokens").unwrap().len();
             let bytes = Value::Array(Array::I32(vec![6; count]));
@@ -192,6 +193,7 @@ fn what_llama_cpp_refuses_is_an_error_with_its_words() {
     let file = changed(|metadata| {
         metadata.set("general.architecture", Value::from("nonesuch")).unwrap();
         metadata.set("nonesuch.block_count", Value::U32(1)).unwrap();
+        metadata.set("nonesuch.attention.head_count", Value::U32(1)).unwrap();
     });
     let error = Runtime::open(file.path(), &settings).err().unwrap();
     assert!(error.to_string().contains("nonesuch"), "{error}");
@@ -205,7 +207,7 @@ fn what_llama_cpp_refuses_is_an_error_with_its_words() {
 #[test]
 fn smollm2_loads_and_scores() {
     let Some(path) = common::smollm2() else { return };
-    let mut runtime = Runtime::open(path, &RuntimeSettings { threads: 2, context: 64 }).unwrap();
+    let mut runtime = Runtime::open(path, &RuntimeSettings { threads: 1, context: 64 }).unwrap();
     let vocabulary = runtime.vocabulary();
     assert_eq!(vocabulary.size(), 49_152);
     let tokens = vocabulary.encode("The capital of France is", false);

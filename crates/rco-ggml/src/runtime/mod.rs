@@ -35,7 +35,8 @@ const MOST_CONTEXT: usize = 1 << 20;
 /// How a model is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RuntimeSettings {
-    /// Threads, 1 to 512.
+    /// Threads, 1 to 512. They wait for each other by spinning: more than the free
+    /// processors make a model many times slower.
     pub threads: usize,
     /// Most tokens of a window, 1 to 1,048,576.
     pub context: usize,

@@ -8,7 +8,7 @@ pub fn tiny_moe() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/tiny-moe/tiny-moe.bf16.gguf"))
 }
 
-/// SmolLM2-135M in Q4_1, or a line that says why the test is skipped.
+/// SmolLM2-135M in `Q4_1`, or a line that says why the test is skipped.
 pub fn smollm2() -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)

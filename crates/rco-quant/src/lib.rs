@@ -11,16 +11,21 @@
 //! * [`output`], [`verify`]: the file of a plan, and what the runtime makes of it.
 
 pub mod database;
+pub mod effort;
 mod error;
 pub mod fisher;
 pub mod groups;
 pub mod hash;
+pub mod job;
+pub mod known;
 pub mod menu;
 pub mod objective;
 pub mod output;
 pub mod rules;
+mod samples;
 pub mod size;
 pub mod teacher;
 mod tensor;
+pub mod verify;
 
 pub use error::QuantError;

@@ -1,6 +1,7 @@
 //! What can be wrong with a model, its files and what is asked of it.
 
 use rco_formats::gguf::GgufError;
+use rco_formats::imatrix::ImatrixFault;
 use rco_formats::safetensors::SafetensorsError;
 use rco_ggml::GgmlError;
 
@@ -148,6 +149,9 @@ pub enum ModelError {
     /// A GGUF file is at fault.
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    /// An importance matrix cannot be made.
+    #[error("importance matrix: {0}")]
+    Imatrix(#[from] ImatrixFault),
     /// The values of a GGUF tensor cannot be decoded.
     #[error("the weight '{name}': {source}")]
     Decode {

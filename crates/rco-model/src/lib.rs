@@ -1,11 +1,13 @@
 //! Decoder-only language models as the search sees them: the loss of a hard assignment
 //! and its gradient with respect to every weight, one block in memory at a time.
 //!
-//! * [`config`]: what a family's `config.json` says, checked, nothing assumed.
+//! * [`config`]: what a family's `config.json` or a GGUF file says, checked, nothing assumed.
 //! * [`weights`]: where weights come from, named by [`WeightKey`] for every family alike.
 //! * [`engine`]: the model: losses, gradients, option gradients.
 //! * [`head`]: targets and token losses.
 //! * [`eval`]: statistics of a comparison with a teacher.
+//! * [`importance`]: importance matrices from the inputs of matrices.
+//! * [`text`]: documents of calibration and held-out text, cut into windows.
 //! * [`tokenizer`]: text to tokens.
 //!
 //! Gradients are written out rather than left to automatic differentiation: the tensor
@@ -22,13 +24,15 @@ pub mod engine;
 mod error;
 pub mod eval;
 pub mod head;
+pub mod importance;
 mod key;
 mod ops;
+pub mod text;
 pub mod tokenizer;
 pub mod weights;
 
 pub use batch::Batch;
-pub use block::{DroppedExperts, GradientVisitor, WeightGradient};
+pub use block::{DroppedExperts, GradientVisitor, InputVisitor, LayerInput, WeightGradient};
 pub use config::ModelConfig;
 pub use engine::{Model, Settings};
 pub use error::ModelError;

@@ -30,7 +30,7 @@ pub(super) struct AttentionState {
     /// Values, as the keys.
     v: Tensor,
     /// Input of the output projection `[tokens, heads · head size]`.
-    context: Tensor,
+    pub(super) context: Tensor,
     pub(super) output: Tensor,
 }
 

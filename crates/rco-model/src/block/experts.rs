@@ -17,8 +17,8 @@ pub(super) struct ExpertsState {
     routes: Vec<Route>,
     gather: Gather,
     /// Inputs of the experts, in the order of experts.
-    inputs: Tensor,
-    experts: Vec<(usize, Range<usize>, GatedState)>,
+    pub(super) inputs: Tensor,
+    pub(super) experts: Vec<(usize, Range<usize>, GatedState)>,
     /// Outputs of the experts, unweighted, in the order of experts.
     outputs: Tensor,
     pub(super) output: Tensor,

@@ -14,7 +14,7 @@ use crate::ops::{gated, gated_backward, linear, linear_backward};
 pub(super) struct GatedState {
     gate: Tensor,
     up: Tensor,
-    inner: Tensor,
+    pub(super) inner: Tensor,
     pub(super) output: Tensor,
 }
 

@@ -6,12 +6,14 @@
 mod attention;
 mod experts;
 mod gradients;
+mod inputs;
 mod mlp;
 mod routing;
 mod weights;
 
 pub(crate) use gradients::Emitter;
 pub use gradients::{GradientVisitor, WeightGradient};
+pub use inputs::{InputVisitor, LayerInput};
 pub use routing::DroppedExperts;
 pub(crate) use weights::BlockWeights;
 pub(crate) use weights::to_tensor;

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::Settings;
 use crate::batch::Batch;
-use crate::block::{Block, BlockWeights, DroppedExperts, to_tensor};
+use crate::block::{Block, BlockWeights, DroppedExperts, InputVisitor, LayerInput, to_tensor};
 use crate::config::{ModelConfig, Rope};
 use crate::error::ModelError;
 use crate::head::{Head, Hidden, LossReport, Target, Wanted, head_loss};
@@ -85,6 +85,27 @@ impl Model {
             x = self.block(layer, &weights, &tables, batch).forward(&x)?;
         }
         Ok(Hidden(self.final_norm(&x)?.0))
+    }
+
+    /// Runs forward and shows `visitor` the input of every matrix of the blocks, and that
+    /// of the output matrix (which is the embedding, if the head is tied).
+    ///
+    /// # Errors
+    /// As [`Model::hidden`], and whatever the visitor returns.
+    pub fn visit_inputs(
+        &self,
+        batch: &Batch,
+        visitor: &mut dyn InputVisitor,
+    ) -> Result<(), ModelError> {
+        let tables = self.tables(batch)?;
+        let mut x = self.embed(batch)?;
+        for layer in 0..self.config.blocks.len() {
+            let weights = self.block_weights(layer)?;
+            x = self.block(layer, &weights, &tables, batch).forward_inputs(&x, visitor)?;
+        }
+        let kind = if self.config.tied { WeightKind::Embedding } else { WeightKind::Head };
+        let keys = [WeightKey::outer(kind)];
+        visitor.visit(&LayerInput::new(&keys, &self.final_norm(&x)?.0))
     }
 
     /// Logits of every token: `rows × vocabulary` values, row after row. For small batches;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rco_formats::gguf::{
-    Gguf, GgufModel, GgufWriter, Metadata, TensorSpec, TensorType, Value as Meta,
+    Array, Gguf, GgufModel, GgufWriter, Metadata, TensorSpec, TensorType, Value as Meta,
 };
 use rco_formats::safetensors::HfFolder;
 use rco_model::config::{Family, MlpConfig, Rope, RopeScaling};
@@ -136,6 +136,20 @@ fn metadata(config: &ModelConfig) -> Metadata {
     };
     let mut metadata = Metadata::new();
     metadata.set("general.architecture", architecture).unwrap();
+    // llama.cpp loads no model without a tokenizer.
+    let tokens = (0..config.vocabulary).map(|i| format!("t{i}").into()).collect();
+    for (key, value) in [
+        ("model", "gpt2".into()),
+        ("pre", "gpt-2".into()),
+        ("tokens", Array::String(tokens).into()),
+        ("token_type", Array::I32(vec![1; config.vocabulary]).into()),
+        ("merges", Array::String(vec!["t 1".into()]).into()),
+        ("bos_token_id", 0_u32.into()),
+        ("eos_token_id", 1_u32.into()),
+    ] {
+        let value: Meta = value;
+        metadata.set(&format!("tokenizer.ggml.{key}"), value).unwrap();
+    }
     let mut set = |key: &str, value: Meta| {
         metadata.set(&format!("{architecture}.{key}"), value).unwrap();
     };

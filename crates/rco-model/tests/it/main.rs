@@ -8,4 +8,6 @@ mod config;
 mod convert;
 mod gguf;
 mod gradients;
+mod importance;
 mod parity;
+mod runtime;

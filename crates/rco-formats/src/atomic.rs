@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use crate::disk::free_bytes;
+
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WriteOptions {
@@ -136,7 +138,7 @@ pub fn write_file(
     if !options.force && path.symlink_metadata().is_ok() {
         return Err(WriteError::Exists { path: path.to_owned() });
     }
-    let free = free_space(folder);
+    let free = free_bytes(folder);
     if free.is_some_and(|free| free < size) {
         return Err(WriteError::DiskFull { path: path.to_owned(), needed: size, free });
     }
@@ -200,19 +202,6 @@ fn io_error(
         io::ErrorKind::FileTooLarge => WriteError::SizeLimit { path, needed },
         _ => WriteError::Io { action, path, source },
     }
-}
-
-/// Bytes an ordinary user may still write in `folder`.
-#[cfg(unix)]
-fn free_space(folder: &Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(folder).ok()?;
-    // Some network file systems report no sizes at all.
-    (stat.f_blocks > 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
-#[cfg(not(unix))]
-fn free_space(_: &Path) -> Option<u64> {
-    None
 }
 
 /// Makes the rename last through a power cut.

@@ -9,6 +9,7 @@ use rco_formats::gguf::{GgufError, GgufFault, TensorType};
 use rco_formats::imatrix::{ImatrixError, ImatrixFault};
 use rco_ggml::GgmlError;
 use rco_model::ModelError;
+use rco_model::text::TextError;
 
 /// A model could not be compressed.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +158,9 @@ pub enum QuantError {
     /// The model engine.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The texts.
+    #[error(transparent)]
+    Text(#[from] TextError),
     /// The problem that the plan solves.
     #[error(transparent)]
     Problem(#[from] ProblemError),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use rco_formats::atomic::WriteOptions;
 use rco_formats::gguf::{GgufModel, GgufWriter, Metadata, TensorSpec, TensorType, Text, Value};
 
+use rco_ggml::Preset;
+
 use crate::database::OptionDatabase;
 use crate::error::QuantError;
 use crate::groups::Groups;
@@ -111,33 +113,11 @@ fn file_type(menu: &Menu, types: &[TensorType]) -> u32 {
         }
     }
     let most = weights.into_iter().max_by_key(|&(ty, sum)| (sum, ty)).map(|(ty, _)| ty);
-    let numbers = [
-        (TensorType::F32, 0),
-        (TensorType::F16, 1),
-        (TensorType::Q4_0, 2),
-        (TensorType::Q4_1, 3),
-        (TensorType::Q8_0, 7),
-        (TensorType::Q5_0, 8),
-        (TensorType::Q5_1, 9),
-        (TensorType::Q2_K, 10),
-        (TensorType::Q3_K, 12),
-        (TensorType::Q4_K, 15),
-        (TensorType::Q5_K, 17),
-        (TensorType::Q6_K, 18),
-        (TensorType::IQ2_XXS, 19),
-        (TensorType::IQ2_XS, 20),
-        (TensorType::IQ3_XXS, 23),
-        (TensorType::IQ1_S, 24),
-        (TensorType::IQ4_NL, 25),
-        (TensorType::IQ3_S, 26),
-        (TensorType::IQ2_S, 28),
-        (TensorType::IQ4_XS, 30),
-        (TensorType::IQ1_M, 31),
-        (TensorType::BF16, 32),
-        (TensorType::TQ1_0, 36),
-        (TensorType::TQ2_0, 37),
-        (TensorType::MXFP4, 38),
-    ];
+    // Of several recipes with the same type the middle one has its name.
+    let recipes: Vec<u32> = Preset::all()
+        .filter(|preset| Some(preset.default_type()) == most)
+        .map(Preset::file_type)
+        .collect();
     // A type without a number of its own counts as the middle of the road.
-    numbers.iter().find(|(ty, _)| Some(*ty) == most).map_or(15, |(_, number)| *number)
+    recipes.get(recipes.len() / 2).copied().unwrap_or_else(|| Preset::Q4_K_M.file_type())
 }

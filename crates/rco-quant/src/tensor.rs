@@ -1,6 +1,7 @@
 //! Reading a tensor of a GGUF file as numbers.
 
 use rco_formats::gguf::{GgufModel, TensorSpec};
+use rco_ggml::GgmlError;
 
 use crate::error::QuantError;
 
@@ -18,6 +19,12 @@ pub(crate) fn decode_tensor(
         return Err(QuantError::Overflow { what: "the number of tensors" });
     };
     let row = info.spec.row_length() as usize;
-    let values = rco_ggml::decode_to(info.spec.ty, &bytes, row).map_err(|e| e.in_tensor(name))?;
+    let values = rco_ggml::decode_to(info.spec.ty, &bytes, row).map_err(in_tensor(name))?;
     Ok((info.spec.clone(), values))
+}
+
+/// Names the tensor that an error is about.
+pub(crate) fn in_tensor(name: &str) -> impl FnOnce(GgmlError) -> GgmlError {
+    let name = name.to_owned();
+    move |fault| GgmlError::Tensor { name, fault: Box::new(fault) }
 }

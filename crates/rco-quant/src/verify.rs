@@ -112,11 +112,11 @@ pub fn verify(
         theirs.add(&report);
     }
     drop(original);
-    let mut tokens = compressed.encode(prompt, true)?;
+    let mut tokens = compressed.vocabulary().encode(prompt, true);
     tokens.truncate(context - SENTENCE);
     let more = compressed.generate(&tokens, SENTENCE, Sampling::Greedy)?;
     tokens.extend(more);
-    let sentence = compressed.decode(&tokens)?;
+    let sentence = compressed.vocabulary().decode(&tokens);
     let (Some(runtime), Some(engine)) = (theirs.summary(), ours.summary()) else {
         return Err(QuantError::Overflow { what: "no held-out text; the number of windows" });
     };

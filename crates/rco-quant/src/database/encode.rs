@@ -12,7 +12,7 @@ use rco_formats::source::ReadAt;
 
 use super::Distortion;
 use crate::error::QuantError;
-use crate::tensor::decode_tensor;
+use crate::tensor::{decode_tensor, in_tensor};
 
 /// Values that a task adds up; a constant, so that the order of the sums is one too.
 const TASK_ROWS: usize = 64;
@@ -96,7 +96,7 @@ impl Encoder {
         for (m, values) in values.chunks(size.max(1)).enumerate() {
             let columns = importance.as_ref().map(|i| &i[m * row..(m + 1) * row]);
             let encoded =
-                rco_ggml::encode(self.ty, values, row, columns).map_err(|e| e.in_tensor(name))?;
+                rco_ggml::encode(self.ty, values, row, columns).map_err(in_tensor(name))?;
             let decoded = rco_ggml::decode_to(self.ty, &encoded, row)?;
             let (e, t) = distortion(values, &decoded, row, columns);
             error += e;

@@ -4,6 +4,7 @@ mod open;
 mod outlook;
 mod settings;
 mod stages;
+mod texts;
 
 pub use open::Job;
 pub use outlook::{Outlook, OutlookOrder};

@@ -1,0 +1,207 @@
+//! The texts of a job: files of the user, or text that the model itself writes.
+
+use std::io;
+use std::path::Path;
+
+use rco_formats::atomic::{WriteOptions, write_bytes};
+use rco_formats::imatrix::Imatrix;
+use rco_ggml::{Runtime, RuntimeSettings, Sampling, Vocabulary};
+use rco_model::engine::Settings;
+use rco_model::importance::Importance;
+use rco_model::text::{Corpus, Side, TextSettings, Tokenise};
+use rco_model::{Batch, Model, ModelError};
+use serde::{Deserialize, Serialize};
+
+use super::Reporter;
+use super::open::Job;
+use crate::effort::WorkPlan;
+use crate::error::QuantError;
+use crate::hash::sha256;
+
+/// Share of each text that is held out.
+const HELD_OUT: f64 = 0.25;
+/// Tokens of a held-out window that the sentence of the check goes on from.
+const PROMPT: usize = 12;
+
+/// Windows of tokens.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Texts {
+    /// Windows that the search learns from, the domains in turns.
+    pub(super) calibration: Vec<Vec<u32>>,
+    /// Windows that only choose and report.
+    pub(super) heldout: Vec<Vec<u32>>,
+    /// Names of the domains.
+    pub(super) domains: Vec<String>,
+    /// The beginning of a held-out window.
+    pub(super) prompt: String,
+}
+
+/// llama.cpp's tokenizer.
+struct Tokens<'a>(&'a Vocabulary);
+
+impl Tokenise for Tokens<'_> {
+    fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        Ok(self.0.encode(text, false))
+    }
+
+    fn bos(&self) -> Option<u32> {
+        self.0.bos().filter(|_| self.0.adds_bos())
+    }
+}
+
+impl Texts {
+    /// The texts of a job. Text that the model writes is kept in the run folder.
+    pub(super) fn new(
+        job: &Job,
+        work: &WorkPlan,
+        folder: &Path,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Self, QuantError> {
+        let window = job.window(work);
+        if !job.settings.texts.is_empty() {
+            let vocabulary = Vocabulary::open(&job.settings.model)?;
+            let settings = TextSettings { seed: job.settings.seed, held_out: HELD_OUT, window };
+            let mut corpus = Corpus::new(settings)?;
+            for path in &job.settings.texts {
+                corpus.add_file(path)?;
+            }
+            let tokens = Tokens(&vocabulary);
+            let mut side = |side, count| -> Result<Vec<Vec<u32>>, QuantError> {
+                let windows = corpus.windows(&tokens, side, count)?;
+                Ok(windows.into_iter().map(|w| w.tokens).collect())
+            };
+            let calibration = side(Side::Calibration, work.calibration)?;
+            let heldout = side(Side::HeldOut, work.heldout)?;
+            let domains = corpus.domains().map(str::to_owned).collect();
+            return Ok(Self::with_prompt(calibration, heldout, domains, &vocabulary));
+        }
+        let path = folder.join("text.json");
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                return serde_json::from_slice(&bytes)
+                    .map_err(|source| QuantError::Json { path, source });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(QuantError::io(&path, "reading")(source)),
+        }
+        let texts = Self::written_by_the_model(job, work, window, reporter)?;
+        let json = serde_json::to_vec(&texts)
+            .map_err(|source| QuantError::Json { path: path.clone(), source })?;
+        write_bytes(&path, &json, WriteOptions::force())
+            .map_err(|e| QuantError::io(&path, "writing")(io::Error::other(e)))?;
+        Ok(texts)
+    }
+
+    /// Windows that the model writes from nothing, token by token as likely as it finds
+    /// them.
+    fn written_by_the_model(
+        job: &Job,
+        work: &WorkPlan,
+        window: usize,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Self, QuantError> {
+        let total = work.calibration + work.heldout;
+        reporter.stage("the model writes text", Some(total as u64));
+        let settings = RuntimeSettings {
+            threads: job.settings.threads,
+            context: window,
+            ..RuntimeSettings::default()
+        };
+        let mut runtime = Runtime::open(&job.settings.model, &settings)?;
+        // Without a token that begins a text, one that ends it stands before the next.
+        let first = runtime.vocabulary().bos().or(runtime.vocabulary().eos()).unwrap_or(0);
+        let mut windows = Vec::with_capacity(total);
+        for n in 0..total {
+            reporter.advance(n as u64, "");
+            let seed = (job.settings.seed as u32).wrapping_mul(1_000_003).wrapping_add(n as u32);
+            let sampling = Sampling::Temperature { temperature: 1.0, seed };
+            let mut tokens = vec![first];
+            while tokens.len() < window {
+                let more = runtime.generate(&tokens, window - tokens.len(), sampling)?;
+                if more.is_empty() {
+                    // It ended the text: another one begins.
+                    tokens.push(first);
+                }
+                tokens.extend(more);
+            }
+            tokens.truncate(window);
+            windows.push(tokens);
+        }
+        let heldout = windows.split_off(work.calibration);
+        let domains = vec!["written by the model".to_owned()];
+        Ok(Self::with_prompt(windows, heldout, domains, runtime.vocabulary()))
+    }
+
+    fn with_prompt(
+        calibration: Vec<Vec<u32>>,
+        heldout: Vec<Vec<u32>>,
+        domains: Vec<String>,
+        vocabulary: &Vocabulary,
+    ) -> Self {
+        let start = heldout.first().map_or(&[][..], |w| &w[..w.len().min(PROMPT)]);
+        let skip = usize::from(vocabulary.adds_bos());
+        let prompt = vocabulary.decode(start.get(skip..).unwrap_or_default());
+        Self { calibration, heldout, domains, prompt }
+    }
+
+    /// A calibration window as a batch.
+    pub(super) fn window(&self, n: usize) -> Result<Batch, QuantError> {
+        Ok(Batch::new(&self.calibration[n..=n])?)
+    }
+
+    /// Calibration and held-out windows as batches of as many windows as a gradient takes.
+    pub(super) fn batches(&self, work: &WorkPlan) -> Result<(Vec<Batch>, Vec<Batch>), QuantError> {
+        let cut = |windows: &[Vec<u32>]| -> Result<Vec<Batch>, QuantError> {
+            windows.chunks(work.per_gradient).map(|c| Ok(Batch::new(c)?)).collect()
+        };
+        Ok((cut(&self.calibration)?, cut(&self.heldout)?))
+    }
+
+    /// SHA-256 of all tokens.
+    pub(super) fn sha256(&self) -> String {
+        let windows = self.calibration.iter().chain(&self.heldout);
+        let bytes: Vec<u8> = windows.flatten().flat_map(|t| t.to_le_bytes()).collect();
+        sha256(&bytes)
+    }
+}
+
+impl Job {
+    /// Tokens of a window: what the effort says, the model's context permitting.
+    pub(super) fn window(&self, work: &WorkPlan) -> usize {
+        let metadata = self.model.metadata();
+        let key = format!("{}.context_length", metadata.architecture().unwrap_or_default());
+        let context = metadata.u64(&key).unwrap_or(u64::MAX);
+        work.window.min(usize::try_from(context).unwrap_or(usize::MAX)).max(2)
+    }
+
+    /// The importance matrix: given, made before, or made now.
+    pub(super) fn importance(
+        &self,
+        texts: &Texts,
+        folder: &Path,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Imatrix, QuantError> {
+        if let Some(given) = &self.importance {
+            return Ok(given.clone());
+        }
+        let path = folder.join("imatrix.gguf");
+        if path.exists() {
+            return Ok(Imatrix::open(&path)?);
+        }
+        reporter.stage("importance matrix", Some(texts.calibration.len() as u64));
+        let weights = std::sync::Arc::new(self.weights.clone());
+        let model = Model::new(std::sync::Arc::clone(&self.config), weights, Settings::default())?;
+        let mut importance = Importance::default();
+        for n in 0..texts.calibration.len() {
+            reporter.advance(n as u64, "");
+            model.visit_inputs(&texts.window(n)?, &mut importance)?;
+        }
+        let chunks = texts.calibration.len() as u32;
+        let size = texts.calibration.first().map_or(0, Vec::len) as u32;
+        let matrix = importance.imatrix(&self.config, texts.domains.clone(), chunks, size)?;
+        matrix.write(&path, WriteOptions::force())?;
+        // Read back, so that a resumed run sees the same numbers.
+        Ok(Imatrix::open(&path)?)
+    }
+}

@@ -23,6 +23,12 @@ impl std::str::FromStr for Pin {
     }
 }
 
+impl std::fmt::Display for Pin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}={}", self.pattern, self.ty)
+    }
+}
+
 /// The type of that name.
 ///
 /// # Errors
@@ -44,7 +50,7 @@ pub fn parse_type(name: &str) -> Result<TensorType, String> {
 /// type.
 pub fn pin(menu: &mut Menu, pins: &[Pin]) -> Result<(), QuantError> {
     for pin in pins {
-        let what = format!("--pin {}={}", pin.pattern, pin.ty);
+        let what = format!("--pin {pin}");
         let mut matched = false;
         for choice in &mut menu.choices {
             let name = &choice.tensor.name;

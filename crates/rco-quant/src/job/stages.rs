@@ -67,36 +67,72 @@ pub struct FileOutcome {
     pub verified: Option<Verified>,
 }
 
+/// Everything that the search for a plan needs, whatever the budget.
+#[derive(Debug)]
+pub struct Prepared {
+    /// SHA-256 of the source.
+    pub source_sha256: String,
+    /// The importance matrix.
+    pub importance: Imatrix,
+    /// Every tensor in every type.
+    pub database: OptionDatabase,
+    /// The menu and its costs.
+    pub groups: Groups,
+    /// The model in every form.
+    pub candidates: Candidates,
+    /// The original on the texts.
+    pub teacher: Teacher,
+    /// Scores of all options from the Fisher matrix, in the flat order.
+    pub scores: Vec<f64>,
+    /// What all of this was made from, as a hash.
+    pub origin: String,
+    /// The beginning of a held-out text.
+    pub prompt: String,
+}
+
 impl Job {
     /// Does the job in a run folder.
     ///
     /// # Errors
     /// Whatever any of the stages meets.
     pub fn run(
-        &mut self,
+        &self,
         folder: &Path,
         reporter: &mut dyn Reporter,
     ) -> Result<JobOutcome, QuantError> {
+        let prepared = self.prepare(folder, reporter)?;
+        let mut files = Vec::new();
+        for n in 0..self.settings.orders.len() {
+            files.push(self.fill(n, &prepared, folder, reporter)?);
+        }
+        let source_bytes = self.model.file_size();
+        Ok(JobOutcome { source_sha256: prepared.source_sha256, source_bytes, files })
+    }
+
+    /// All that comes before the search: texts, importance, options, the original's states,
+    /// sensitivities.
+    ///
+    /// # Errors
+    /// Whatever any of the stages meets.
+    pub fn prepare(
+        &self,
+        folder: &Path,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Prepared, QuantError> {
         let work = self.settings.effort.plan();
         reporter.stage("reading the model", None);
         let source_sha256 = self.source_sha256()?;
-        let engine = Settings::default();
-
         reporter.stage("preparing text", None);
         let texts = Texts::new(self, &work, folder, reporter)?;
         let importance = self.importance(&texts, folder, reporter)?;
         let importance_sha256 = importance_sha256(&importance);
 
         let menu = self.covered_menu(&importance)?;
-        let total = menu
-            .encoded_types()
-            .iter()
-            .map(|ty| {
-                let takes = menu.choices.iter().filter(|c| c.types.contains(ty) && c.tensor.ty != *ty);
-                takes.map(|c| c.weights).sum::<u64>()
-            })
-            .sum();
-        reporter.stage("encoding options", Some(total));
+        let takes = |ty: &TensorType| -> u64 {
+            let takes = menu.choices.iter().filter(|c| c.types.contains(ty) && c.tensor.ty != *ty);
+            takes.map(|c| c.weights).sum()
+        };
+        reporter.stage("encoding options", Some(menu.encoded_types().iter().map(takes).sum()));
         let origin = Origin { source: &source_sha256, importance: &importance_sha256 };
         let database = OptionDatabase::build(
             &self.model,
@@ -109,92 +145,104 @@ impl Job {
         let mut menu = database.without_dominated(&menu);
         rules::align(&mut menu, &self.ties)?;
 
-        // The groups differ between budgets only in a number in the header.
-        let provenance = |budget| Provenance { budget, seed: self.settings.seed };
-        let specs = tensors(&self.model);
-        let groups = Groups::new(menu, &metadata(&self.model, provenance(0))?, &specs)?;
+        // The groups of all budgets are alike: the budget is a number in the header.
+        let metadata = metadata(&self.model, self.provenance(0))?;
+        let groups = Groups::new(menu, &metadata, &tensors(&self.model))?;
         let candidates = Candidates::new(
             Arc::clone(&self.config),
             self.weights.clone(),
             &groups,
             database.clone(),
-            engine,
+            Settings::default(),
         )?;
 
-        reporter.stage("original model", Some((texts.calibration.len() + texts.heldout.len()) as u64));
-        let original = candidates.original()?;
         let (calibration, heldout) = texts.batches(&work)?;
-        let teacher = Teacher::new(&original, calibration, heldout, &mut |done, total| {
-            let _ = total;
-            reporter.advance(done as u64, "");
-        })?;
+        reporter.stage("original model", Some((calibration.len() + heldout.len()) as u64));
+        let original = candidates.original()?;
+        let mut advance = |done: usize, _| reporter.advance(done as u64, "");
+        let teacher = Teacher::new(&original, calibration, heldout, &mut advance)?;
         drop(original);
 
         reporter.stage("sensitivities", Some(work.fisher));
         let origin = format!("{source_sha256} {importance_sha256} {}", texts.sha256());
         let scores = self.scores(&candidates, &groups, &texts, &work, &origin, folder, reporter)?;
+        let prompt = texts.prompt;
+        Ok(Prepared {
+            source_sha256,
+            importance,
+            database,
+            groups,
+            candidates,
+            teacher,
+            scores,
+            origin,
+            prompt,
+        })
+    }
 
-        let mut files = Vec::new();
-        for (n, order) in self.settings.orders.clone().iter().enumerate() {
-            let budget = self.budgets[n];
-            reporter.stage("known recipes", None);
-            let known =
-                known::plans(&groups, &self.settings.model, Some(&importance), budget)?;
-            let problem = groups.problem(budget, &self.ties)?;
-            let measured = work.measured.div_ceil(work.per_gradient);
-            let mut loss = PlanLoss::new(
-                &candidates,
-                &teacher,
-                measured,
-                self.settings.seed,
-                scores.clone(),
-                known,
-                &origin,
-            );
-            let run = folder.join(format!("search-{budget}"));
-            let settings = search_settings(self.settings.seed, &work, &run);
-            let outcome = {
-                let mut history = JsonlHistory::new(run.join("history.jsonl"));
-                let mut watching = reporter.observer();
-                let mut observers = Fanout(vec![&mut *watching, &mut history]);
-                search(&problem, &mut loss, &settings, &mut observers)?
-            };
-            let types = groups.types(&outcome.assignment);
-            reporter.stage("writing", None);
-            let expected = groups.bytes(&outcome.assignment);
-            let options =
-                if self.settings.force { WriteOptions::force() } else { WriteOptions::default() };
-            write(&groups, &database, &types, provenance(budget), &order.output, options)?;
-            check_file(&order.output, &groups, &types, expected)?;
-            let verified = if self.settings.verify {
-                reporter.stage("checking in llama.cpp", None);
-                Some(verify(
-                    &self.settings.model,
-                    &order.output,
-                    &candidates,
-                    &teacher,
-                    &outcome.assignment,
-                    work.verified,
-                    self.settings.threads,
-                    &texts.prompt,
-                )?)
-            } else {
-                None
-            };
-            let names = groups.menu().choices.iter().map(|c| c.tensor.name.clone());
-            files.push(FileOutcome {
-                path: order.output.clone(),
-                budget,
-                bytes: expected,
-                slack: budget - expected,
-                next_step: next_step(&groups, &outcome.assignment),
-                plan_sha256: plan_sha256(groups.menu(), &types),
-                plan: names.zip(types).collect(),
-                search: outcome,
-                verified,
-            });
-        }
-        Ok(JobOutcome { source_sha256, source_bytes: self.model.file_size(), files })
+    /// Searches, writes and checks the file of an order.
+    fn fill(
+        &self,
+        n: usize,
+        prepared: &Prepared,
+        folder: &Path,
+        reporter: &mut dyn Reporter,
+    ) -> Result<FileOutcome, QuantError> {
+        let (order, budget) = (&self.settings.orders[n], self.budgets[n]);
+        let Prepared { database, groups, candidates, teacher, .. } = prepared;
+        let work = self.settings.effort.plan();
+        reporter.stage("known recipes", None);
+        let known =
+            known::plans(groups, &self.settings.model, Some(&prepared.importance), budget)?;
+        let run = folder.join(format!("search-{budget}"));
+        std::fs::create_dir_all(&run).map_err(QuantError::io(&run, "creating the folder"))?;
+        let settings = search_settings(self.settings.seed, &work, &run);
+        let problem = groups.problem(budget, &self.ties)?;
+        let mut loss = prepared.loss(&work, self.settings.seed, known);
+        let outcome = {
+            let mut history = JsonlHistory::new(run.join("history.jsonl"));
+            let mut watching = reporter.observer();
+            let mut observers = Fanout(vec![&mut *watching, &mut history]);
+            search(&problem, &mut loss, &settings, &mut observers)?
+        };
+        let plan = &outcome.assignment;
+        let types = groups.types(plan);
+        reporter.stage("writing", None);
+        let bytes = groups.bytes(plan);
+        let options = WriteOptions { force: self.settings.force };
+        write(groups, database, &types, self.provenance(budget), &order.output, options)?;
+        check_file(&order.output, groups, &types, bytes)?;
+        let verified = if self.settings.verify {
+            reporter.stage("checking in llama.cpp", None);
+            Some(verify(
+                &self.settings.model,
+                &order.output,
+                candidates,
+                teacher,
+                plan,
+                work.verified,
+                self.settings.threads,
+                &prepared.prompt,
+            )?)
+        } else {
+            None
+        };
+        let names = groups.menu().choices.iter().map(|c| c.tensor.name.clone());
+        Ok(FileOutcome {
+            path: order.output.clone(),
+            budget,
+            bytes,
+            slack: budget - bytes,
+            next_step: next_step(groups, plan),
+            plan_sha256: plan_sha256(groups.menu(), &types),
+            plan: names.zip(types).collect(),
+            search: outcome,
+            verified,
+        })
+    }
+
+    fn provenance(&self, budget: u64) -> Provenance {
+        Provenance { budget, seed: self.settings.seed }
     }
 
     /// SHA-256 over all parts of the source.
@@ -240,6 +288,20 @@ impl Job {
     }
 }
 
+impl Prepared {
+    /// The loss of plans, as the search is to see it.
+    pub fn loss(
+        &self,
+        work: &WorkPlan,
+        seed: u64,
+        known: Vec<(String, Assignment)>,
+    ) -> PlanLoss<'_> {
+        let measured = work.measured.div_ceil(work.per_gradient);
+        let Self { candidates, teacher, scores, origin, .. } = self;
+        PlanLoss::new(candidates, teacher, measured, seed, scores.clone(), known, origin)
+    }
+}
+
 /// Fewest bytes by which one tensor can grow.
 fn next_step(groups: &Groups, plan: &Assignment) -> Option<u64> {
     let choices = groups.menu().choices.iter().enumerate();
@@ -265,7 +327,7 @@ fn importance_sha256(importance: &Imatrix) -> String {
 }
 
 /// The settings of a search for a plan.
-pub fn search_settings(seed: u64, work: &WorkPlan, run: &Path) -> SearchSettings {
+fn search_settings(seed: u64, work: &WorkPlan, run: &Path) -> SearchSettings {
     let mut settings = SearchSettings { seed, ..SearchSettings::default() };
     settings.steps = Some(work.steps);
     settings.rco.samples_per_step = 1;

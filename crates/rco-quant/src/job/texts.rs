@@ -67,7 +67,7 @@ impl Texts {
                 corpus.add_file(path)?;
             }
             let tokens = Tokens(&vocabulary);
-            let mut side = |side, count| -> Result<Vec<Vec<u32>>, QuantError> {
+            let side = |side, count| -> Result<Vec<Vec<u32>>, QuantError> {
                 let windows = corpus.windows(&tokens, side, count)?;
                 Ok(windows.into_iter().map(|w| w.tokens).collect())
             };

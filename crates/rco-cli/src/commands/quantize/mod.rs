@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         |source| rco_core::search::SearchError::Threads { threads: settings.threads, source },
     )?;
     let mut out = if args.quiet || args.json { Out::none() } else { Out::stdout() };
-    let mut job = Job::open(settings)?;
+    let job = Job::open(settings)?;
     let outlook = job.outlook()?;
     report::outlook(&mut out, &outlook, job.settings())?;
     if args.dry_run {

@@ -55,6 +55,25 @@ mod tests {
     }
 
     #[test]
+    fn the_encoders_write_the_same_bytes_with_scaled_weights() {
+        let values: Vec<f32> = (0..1024).map(|i| ((i * 37 % 101) as f32 - 50.0) / 30.0).collect();
+        let weights: Vec<f32> = (0..256).map(|i| 1e4 + (i * 29 % 83) as f32 * 700.0).collect();
+        let scaled = safe(&weights).unwrap_or_default();
+        assert_ne!(weights, scaled);
+        let slow = ["IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_S", "IQ1_M"];
+        for ty in crate::ffi::ENCODERS {
+            let Some(layout) = ty.layout().filter(|layout| !slow.contains(&layout.name)) else {
+                continue;
+            };
+            let bytes = 1024 / layout.block as usize * layout.bytes as usize;
+            let (mut with, mut without) = (vec![0; bytes], vec![1; bytes]);
+            assert!(crate::ffi::encode(ty, &values, 256, Some(&scaled), &mut with));
+            assert!(crate::ffi::encode(ty, &values, 256, Some(&weights), &mut without));
+            assert!(with == without, "{ty}");
+        }
+    }
+
+    #[test]
     fn runs_without_weight_get_little_and_nothing_at_all_means_the_same_for_all() {
         let mut weights = vec![4.0; 16];
         weights.extend([0.0; 16]);

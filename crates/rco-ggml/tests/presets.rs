@@ -3,11 +3,13 @@
 
 mod common;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use rco_formats::atomic::WriteOptions;
 use rco_formats::gguf::{Gguf, GgufWriter, TensorSpec, TensorType};
 use rco_formats::imatrix::{Imatrix, ImatrixEntry};
-use rco_ggml::{GgmlError, Preset, encode, quantise_file, recipe};
+use rco_ggml::{GgmlError, Preset, decode_to, encode, quantise_file, recipe};
 
 /// An importance matrix for every matrix of the bundled model, some columns without any.
 fn imatrix() -> Imatrix {
@@ -57,26 +59,74 @@ fn the_recipe_is_what_the_quantiser_writes() {
 fn q4_k_m_of_the_bundled_model_has_the_known_size_and_the_bytes_of_our_encoder() {
     let source = common::tiny_moe();
     let out = tempfile::NamedTempFile::new().unwrap();
-    quantise_file(&source, out.path(), Preset::Q4_K_M, None, 2).unwrap();
-    // The command llama-quantize writes 192 bytes more, about the importance matrix.
-    assert_eq!(std::fs::metadata(out.path()).unwrap().len(), 5_446_112 - 192);
-    let (file, written) = (Gguf::open(source).unwrap(), Gguf::open(out.path()).unwrap());
-    let mut seen = Vec::new();
-    for tensor in written.tensors() {
-        let original = file.tensor(&tensor.spec.name).unwrap();
-        if original.spec.ty == tensor.spec.ty || seen.contains(&tensor.spec.ty) {
-            continue;
+    let imatrix = imatrix();
+    for imatrix in [None, Some(&imatrix)] {
+        quantise_file(&source, out.path(), Preset::Q4_K_M, imatrix, 2).unwrap();
+        // The command llama-quantize writes 192 bytes more, about the importance matrix.
+        assert_eq!(std::fs::metadata(out.path()).unwrap().len(), 5_446_112 - 192);
+        let (file, written) = (Gguf::open(&source).unwrap(), Gguf::open(out.path()).unwrap());
+        let mut seen = Vec::new();
+        for tensor in written.tensors() {
+            let original = file.tensor(&tensor.spec.name).unwrap();
+            if original.spec.ty == tensor.spec.ty || seen.contains(&tensor.spec.ty) {
+                continue;
+            }
+            seen.push(tensor.spec.ty);
+            let (name, row_length) = (&tensor.spec.name, tensor.spec.row_length() as usize);
+            let values =
+                decode_to(original.spec.ty, &file.read(name).unwrap(), row_length).unwrap();
+            let matrices = tensor.spec.shape.get(2).copied().unwrap_or(1) as usize;
+            let importance = imatrix.and_then(|imatrix| {
+                imatrix.importance(name, row_length as u64, matrices as u64).unwrap()
+            });
+            let ours: Vec<u8> = values
+                .chunks(values.len() / matrices)
+                .enumerate()
+                .flat_map(|(i, matrix)| {
+                    let columns = i * row_length..(i + 1) * row_length;
+                    let weights = importance.as_ref().map(|all| &all[columns]);
+                    encode(tensor.spec.ty, matrix, row_length, weights).unwrap()
+                })
+                .collect();
+            assert!(ours == written.read(name).unwrap(), "{name}");
         }
-        let row_length = tensor.spec.row_length() as usize;
-        let name = &tensor.spec.name;
-        let bytes = file.read(name).unwrap();
-        let values = rco_ggml::decode_to(original.spec.ty, &bytes, row_length).unwrap();
-        let ours = encode(tensor.spec.ty, &values, row_length, None).unwrap();
-        assert!(ours == written.read(name).unwrap(), "{name}");
-        seen.push(tensor.spec.ty);
+        seen.sort();
+        assert_eq!(seen, [TensorType::Q8_0, TensorType::Q4_K, TensorType::Q5_K, TensorType::Q6_K]);
     }
-    seen.sort();
-    assert_eq!(seen, [TensorType::Q8_0, TensorType::Q4_K, TensorType::Q5_K, TensorType::Q6_K]);
+}
+
+#[test]
+fn a_model_in_parts_has_the_recipe_of_the_whole() {
+    let file = Gguf::open(common::tiny_moe()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let stem = folder.path().join("tiny.gguf");
+    let parts: Vec<PathBuf> = GgufWriter::copy_of(&file)
+        .unwrap()
+        .write_split(stem, 8_000_000, WriteOptions::default())
+        .unwrap()
+        .into_iter()
+        .map(|(path, _)| path)
+        .collect();
+    assert!(parts.len() >= 2);
+    let whole = recipe(&common::tiny_moe(), Preset::Q4_K_M, None).unwrap();
+    for part in &parts {
+        assert_eq!(recipe(part, Preset::Q4_K_M, None).unwrap(), whole);
+    }
+    let out = folder.path().join("one.gguf");
+    quantise_file(&parts[1], &out, Preset::Q8_0, None, 1).unwrap();
+    assert_eq!(Gguf::open(&out).unwrap().tensors().len(), file.tensors().len());
+}
+
+#[test]
+fn rows_that_do_not_fit_fall_back_as_llama_quantize_does_it() {
+    let Some(path) = common::smollm2() else { return };
+    let types = recipe(&path, Preset::Q4_K_M, None).unwrap();
+    let of = |name: &str| types.iter().find(|(n, _)| n == name).unwrap().1;
+    assert_eq!(types.len(), 272);
+    // Rows of 576 and of 1,536.
+    assert_eq!(of("blk.9.attn_q.weight"), TensorType::Q5_0);
+    assert_eq!(of("blk.9.ffn_down.weight"), TensorType::Q4_K);
+    assert_eq!(of("blk.9.attn_norm.weight"), TensorType::F32);
 }
 
 #[test]

@@ -7,14 +7,14 @@ use rco_formats::gguf::{
 };
 use rco_formats::safetensors::HfFolder;
 use rco_model::config::{Family, MlpConfig, Rope, RopeScaling};
-use rco_model::weights::{GgufWeights, HfWeights, MemoryWeights, WeightSource};
+use rco_model::weights::{GgufWeights, HfWeights, HostWeight, MemoryWeights, WeightSource};
 use rco_model::{ModelConfig, WeightKey, WeightKind};
 use serde_json::{Value, json};
 
 use crate::common::fixture;
 
 /// A fixture, changed where llama.cpp cannot run it: no windows but Gemma's, scores scaled
-/// by the head size, experts in every block, and the ramp of `YaRN` that is built in.
+/// by the head size, experts in every block, one key head for each query head of `OLMoE`, and the ramp of `YaRN` that is built in.
 pub(crate) fn runnable(name: &str) -> (ModelConfig, MemoryWeights) {
     let folder = HfFolder::open(fixture(name)).unwrap();
     let original = ModelConfig::from_hf(folder.config()).unwrap();
@@ -23,6 +23,7 @@ pub(crate) fn runnable(name: &str) -> (ModelConfig, MemoryWeights) {
     match original.family {
         Family::Gemma2 | Family::Gemma3 => json["query_pre_attn_scalar"] = json["head_dim"].clone(),
         Family::Qwen3Moe => json["mlp_only_layers"] = json!([]),
+        Family::Olmoe => json["num_key_value_heads"] = json["num_attention_heads"].clone(),
         Family::Mistral => json["sliding_window"] = Value::Null,
         Family::Qwen2 => {
             json["use_sliding_window"] = json!(false);
@@ -39,9 +40,22 @@ pub(crate) fn runnable(name: &str) -> (ModelConfig, MemoryWeights) {
         // The experts of a block that had none are those of the first.
         let first = WeightKey { layer: Some(0), ..key };
         let from = if source.shape(key).is_some() { key } else { first };
-        weights.insert(key, source.load(from).unwrap()).unwrap();
+        let mut weight = source.load(from).unwrap();
+        if matches!(key.kind, WeightKind::Key | WeightKind::Value | WeightKind::KeyNorm) {
+            repeat_heads(&mut weight, config.kv_heads / original.kv_heads, config.head_dim);
+        }
+        weights.insert(key, weight).unwrap();
     }
     (config, weights)
+}
+
+/// Each head several times, as attention with fewer keys than queries has it.
+fn repeat_heads(weight: &mut HostWeight, times: usize, head_dim: usize) {
+    if times > 1 {
+        let head = head_dim * weight.shape.get(1).map_or(1, |&width| width);
+        weight.values = weight.values.chunks(head).flat_map(|h| h.repeat(times)).collect();
+        weight.shape[0] *= times;
+    }
 }
 
 /// The file, in memory.

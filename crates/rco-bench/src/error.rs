@@ -4,6 +4,7 @@ use rco_core::ProblemError;
 use rco_core::knapsack::KnapsackError;
 use rco_core::search::{ObjectiveError, SearchError};
 use rco_problems::objectives::QuadraticError;
+use rco_quant::QuantError;
 
 /// A benchmark could not be run or reported.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,9 @@ pub enum BenchError {
     /// A search failed.
     #[error(transparent)]
     Search(#[from] SearchError),
+    /// A model could not be compressed.
+    #[error(transparent)]
+    Quant(#[from] QuantError),
     /// There is no contender of that name.
     #[error("there is no method called `{name}` in this benchmark; see its table for the names")]
     UnknownContender {

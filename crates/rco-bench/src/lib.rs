@@ -2,6 +2,7 @@
 
 mod error;
 pub mod knapsack;
+pub mod quantize;
 pub mod synthetic;
 
 pub use error::BenchError;

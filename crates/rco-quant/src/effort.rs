@@ -1,5 +1,6 @@
 //! How much work a search takes.
 
+use rco_core::search::SearchSettings;
 use serde::{Deserialize, Serialize};
 
 /// How much work to spend.
@@ -80,4 +81,26 @@ pub struct WorkPlan {
     pub polish: u64,
     /// Held-out windows that are scored in the runtime as well.
     pub verified: usize,
+}
+
+/// Evaluations beside steps and polish: of known plans, and of what RCO is rounded to.
+const BESIDES: u64 = 20;
+
+impl WorkPlan {
+    /// The settings of a search of the portfolio for one budget.
+    pub fn search(&self, seed: u64) -> SearchSettings {
+        let mut out = SearchSettings { seed, ..SearchSettings::default() };
+        let total = self.steps + self.polish + BESIDES;
+        out.evaluations = Some(total);
+        out.steps = Some(self.steps);
+        out.rco.samples_per_step = 1;
+        out.baselines.random.plans = 1;
+        out.polish.share = self.polish as f64 / total as f64;
+        out.polish.starts = 2;
+        out.polish.batch = 4;
+        out.polish.moves = 24;
+        out.polish.draws = 4;
+        out.shortlist = 4;
+        out
+    }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use rco_core::rng::{Purpose, stream};
 use rco_core::search::{Draw, Evaluation, Objective, ObjectiveError, Split};
 use rco_core::Assignment;
+use rco_formats::gguf::{GgufModel, TensorType};
 use rco_model::config::ModelConfig;
 use rco_model::engine::{OptionGradients, OptionTensors, Settings};
 use rco_model::weights::{GgufWeights, WeightSource};
 use rco_model::{Model, WeightKey};
 
-use crate::database::OptionDatabase;
+use crate::database::{Distortion, OptionDatabase};
 use crate::error::QuantError;
 use crate::groups::Groups;
 use crate::hash::sha256;
@@ -28,7 +29,7 @@ pub struct Candidates {
     keys: Vec<Vec<WeightKey>>,
     names: Vec<String>,
     database: OptionDatabase,
-    types: Vec<Vec<rco_formats::gguf::TensorType>>,
+    types: Vec<Vec<TensorType>>,
     /// First flat option of each group; the last entry is their number, without the
     /// group of the rest.
     offsets: Vec<usize>,
@@ -47,7 +48,7 @@ impl Candidates {
         settings: Settings,
     ) -> Result<Self, QuantError> {
         // One set of weights for each type serves all groups.
-        let mut by_type: Vec<(rco_formats::gguf::TensorType, Arc<GgufWeights>)> = Vec::new();
+        let mut by_type: Vec<(TensorType, Arc<GgufWeights>)> = Vec::new();
         for (ty, file) in database.files() {
             let chosen = groups.menu().choices.iter().filter(|c| {
                 ty != c.tensor.ty && c.types.contains(&ty)
@@ -135,16 +136,33 @@ impl Candidates {
         self.types[group].iter().position(|&ty| Some(ty) == source).unwrap_or(0)
     }
 
+    /// Another file of the same model.
+    ///
+    /// # Errors
+    /// Tensors of other names or shapes.
+    pub fn other(&self, file: Arc<GgufModel>) -> Result<Model, QuantError> {
+        let weights = GgufWeights::new(file, &self.config)?;
+        Ok(Model::new(Arc::clone(&self.config), Arc::new(weights), self.settings)?)
+    }
+
     /// Distortions of all options, absolute, in the flat order.
-    pub(crate) fn distortions(&self, groups: &Groups) -> Vec<f64> {
-        let choices = groups.menu().choices.iter();
-        choices
-            .flat_map(|c| {
-                c.types.iter().map(|&ty| {
-                    self.database.distortion(c, ty).map_or(0.0, |d| d.absolute)
-                })
-            })
-            .collect()
+    pub fn distortions(&self, groups: &Groups) -> Vec<f64> {
+        self.each(groups, |d| d.absolute)
+    }
+
+    /// Distortions of all options, relative to the tensor, in the flat order.
+    pub fn relative_distortions(&self, groups: &Groups) -> Vec<f64> {
+        self.each(groups, |d| d.relative)
+    }
+
+    fn each(&self, groups: &Groups, value: impl Fn(Distortion) -> f64) -> Vec<f64> {
+        let mut out = Vec::with_capacity(self.option_count());
+        for choice in &groups.menu().choices {
+            for &ty in &choice.types {
+                out.push(self.database.distortion(choice, ty).map_or(0.0, &value));
+            }
+        }
+        out
     }
 
     /// First flat option of each group, and their number.

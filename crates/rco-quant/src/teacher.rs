@@ -55,8 +55,7 @@ impl Teacher {
     /// # Errors
     /// Whatever the model meets.
     pub fn loss(&self, model: &Model, taught: &Taught, n: usize) -> Result<LossReport, ModelError> {
-        let (batch, hidden) = &taught.batches[n];
-        model.loss(batch, Target::Teacher { head: &self.head, hidden })
+        kl(&self.head, model, taught, n)
     }
 
     /// KL of `model` on a batch, and its gradient.
@@ -75,7 +74,26 @@ impl Teacher {
     }
 }
 
+/// KL of `model` on a batch from the model that has taught it and has this output matrix.
+///
+/// # Errors
+/// Whatever the model meets.
+pub fn kl(head: &Head, model: &Model, taught: &Taught, n: usize) -> Result<LossReport, ModelError> {
+    let (batch, hidden) = &taught.batches[n];
+    model.loss(batch, Target::Teacher { head, hidden })
+}
+
 impl Taught {
+    /// What the original model makes of batches.
+    ///
+    /// # Errors
+    /// Whatever the model meets.
+    pub fn new(model: &Model, batches: Vec<Batch>) -> Result<Self, ModelError> {
+        let teach = |batch: Batch| Ok((model.hidden(&batch)?, batch));
+        let taught = batches.into_iter().map(|b| teach(b).map(|(hidden, batch)| (batch, hidden)));
+        Ok(Self { batches: taught.collect::<Result<_, ModelError>>()? })
+    }
+
     /// Number of batches.
     pub fn len(&self) -> usize {
         self.batches.len()

@@ -85,6 +85,11 @@ impl Job {
         &self.model
     }
 
+    /// Bytes of the file that each order allows.
+    pub fn budgets(&self) -> &[u64] {
+        &self.budgets
+    }
+
     /// Bytes of the file that a target allows.
     fn budget(&self, target: Target) -> Result<u64, QuantError> {
         Ok(match target {

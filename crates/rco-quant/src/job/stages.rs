@@ -4,9 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rco_core::search::{
-    CheckpointSettings, Fanout, JsonlHistory, SearchOutcome, SearchSettings, search,
-};
+use rco_core::search::{CheckpointSettings, Fanout, JsonlHistory, SearchOutcome, search};
 use rco_core::Assignment;
 use rco_formats::atomic::WriteOptions;
 use rco_formats::gguf::TensorType;
@@ -84,7 +82,7 @@ pub struct Prepared {
     pub teacher: Teacher,
     /// Scores of all options from the Fisher matrix, in the flat order.
     pub scores: Vec<f64>,
-    /// What all of this was made from, as a hash.
+    /// What all of this was made from.
     pub origin: String,
     /// The beginning of a held-out text.
     pub prompt: String,
@@ -196,7 +194,8 @@ impl Job {
             known::plans(groups, &self.settings.model, Some(&prepared.importance), budget)?;
         let run = folder.join(format!("search-{budget}"));
         std::fs::create_dir_all(&run).map_err(QuantError::io(&run, "creating the folder"))?;
-        let settings = search_settings(self.settings.seed, &work, &run);
+        let mut settings = work.search(self.settings.seed);
+        settings.checkpoint = Some(CheckpointSettings::new(&run));
         let problem = groups.problem(budget, &self.ties)?;
         let mut loss = prepared.loss(&work, self.settings.seed, known);
         let outcome = {
@@ -325,22 +324,3 @@ fn importance_sha256(importance: &Imatrix) -> String {
     }
     sha256(&bytes)
 }
-
-/// The settings of a search for a plan.
-fn search_settings(seed: u64, work: &WorkPlan, run: &Path) -> SearchSettings {
-    let mut settings = SearchSettings { seed, ..SearchSettings::default() };
-    settings.steps = Some(work.steps);
-    settings.rco.samples_per_step = 1;
-    settings.baselines.random.plans = 1;
-    settings.polish.starts = 2;
-    settings.polish.batch = 4;
-    settings.polish.moves = 24;
-    settings.polish.draws = 4;
-    // Known plans, roundings and the like beside steps and polish.
-    settings.evaluations = Some(work.steps + work.polish + 20);
-    settings.polish.share = work.polish as f64 / (work.steps + work.polish + 20) as f64;
-    settings.shortlist = 4;
-    settings.checkpoint = Some(CheckpointSettings::new(run));
-    settings
-}
-

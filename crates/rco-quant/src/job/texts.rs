@@ -38,7 +38,8 @@ pub(super) struct Texts {
 }
 
 /// llama.cpp's tokenizer.
-struct Tokens<'a>(&'a Vocabulary);
+#[derive(Debug)]
+pub struct Tokens<'a>(pub &'a Vocabulary);
 
 impl Tokenise for Tokens<'_> {
     fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
@@ -168,7 +169,7 @@ impl Texts {
 
 impl Job {
     /// Tokens of a window: what the effort says, the model's context permitting.
-    pub(super) fn window(&self, work: &WorkPlan) -> usize {
+    pub fn window(&self, work: &WorkPlan) -> usize {
         let metadata = self.model.metadata();
         let key = format!("{}.context_length", metadata.architecture().unwrap_or_default());
         let context = metadata.u64(&key).unwrap_or(u64::MAX);

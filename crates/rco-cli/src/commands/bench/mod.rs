@@ -1,6 +1,7 @@
 //! `rco bench`: what is claimed about the engine, measured.
 
 mod knapsack;
+mod quantize;
 mod synthetic;
 
 use std::fs;
@@ -16,12 +17,14 @@ use crate::output;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Bench {
     Knapsack(knapsack::Args),
+    Quantize(Box<quantize::Args>),
     Synthetic(synthetic::Args),
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<(), CliError> {
     match bench {
         Bench::Knapsack(args) => knapsack::run(args),
+        Bench::Quantize(args) => quantize::run(args),
         Bench::Synthetic(args) => synthetic::run(args),
     }
 }

@@ -149,7 +149,7 @@ pub(crate) struct Args {
     pub(super) quiet: bool,
 }
 
-fn parse_effort(text: &str) -> Result<Effort, String> {
+pub(crate) fn parse_effort(text: &str) -> Result<Effort, String> {
     let found = Effort::ALL.into_iter().find(|(_, name)| *name == text);
     found.map(|(effort, _)| effort).ok_or_else(|| "expected quick, normal or thorough".to_owned())
 }

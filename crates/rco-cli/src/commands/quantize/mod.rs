@@ -11,7 +11,8 @@ use rco_quant::job::{Job, JobOutcome, JobSettings};
 use serde_json::{Value, json};
 
 pub(crate) use self::args::Args;
-use self::progress::Stages;
+pub(crate) use self::args::parse_effort;
+pub(crate) use self::progress::Stages;
 use crate::error::CliError;
 use crate::output::{self, Out};
 use crate::run_folder::{Description, RunFolder};

@@ -8,13 +8,13 @@ use crate::output;
 use crate::progress::{Bar, Interrupt};
 
 /// A bar for each stage on standard error; nothing where that is no terminal.
-pub(super) struct Stages {
+pub(crate) struct Stages {
     bar: ProgressBar,
     quiet: bool,
 }
 
 impl Stages {
-    pub(super) fn new(quiet: bool) -> Self {
+    pub(crate) fn new(quiet: bool) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         if !quiet {
             bar.set_draw_target(ProgressDrawTarget::stderr());
@@ -22,7 +22,7 @@ impl Stages {
         Self { bar, quiet }
     }
 
-    pub(super) fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }

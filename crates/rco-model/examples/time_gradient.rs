@@ -39,8 +39,10 @@ impl GradientVisitor for Blocks {
     }
 }
 
+type Opened = (Arc<ModelConfig>, Arc<dyn WeightSource>);
+
 /// Configuration and weights of a folder or a GGUF file.
-fn open(path: &Path) -> Result<(Arc<ModelConfig>, Arc<dyn WeightSource>), Box<dyn Error>> {
+fn open(path: &Path) -> Result<Opened, Box<dyn Error>> {
     if path.is_dir() {
         let folder = HfFolder::open(path)?;
         let config = ModelConfig::from_hf(folder.config())?;

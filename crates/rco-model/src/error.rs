@@ -148,17 +148,17 @@ pub enum ModelError {
     Safetensors(#[from] SafetensorsError),
     /// A GGUF file is at fault.
     #[error(transparent)]
-    Gguf(#[from] GgufError),
+    Gguf(Box<GgufError>),
     /// An importance matrix cannot be made.
     #[error("importance matrix: {0}")]
-    Imatrix(#[from] ImatrixFault),
+    Imatrix(Box<ImatrixFault>),
     /// The values of a GGUF tensor cannot be decoded.
     #[error("the weight '{name}': {source}")]
     Decode {
         /// Its name.
         name: String,
         /// What is wrong.
-        source: GgmlError,
+        source: Box<GgmlError>,
     },
     /// The tokenizer cannot be read or used.
     #[error("tokenizer {file}: {message}")]
@@ -171,4 +171,16 @@ pub enum ModelError {
     /// The tensor library failed: out of memory, or an operation it lacks on this device.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),
+}
+
+impl From<GgufError> for ModelError {
+    fn from(error: GgufError) -> Self {
+        Self::Gguf(Box::new(error))
+    }
+}
+
+impl From<ImatrixFault> for ModelError {
+    fn from(fault: ImatrixFault) -> Self {
+        Self::Imatrix(Box::new(fault))
+    }
 }

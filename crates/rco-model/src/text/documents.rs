@@ -3,7 +3,7 @@
 /// The documents of a text, without the blank lines around them; none is blank.
 ///
 /// A document ends at two or more blank lines, and begins at a line like ` = Title = ` (one
-/// sign on each side, as in WikiText; sections have more). A text of one document is cut
+/// sign on each side, as in `WikiText`; sections have more). A text of one document is cut
 /// at single blank lines instead, one without blank lines into its lines.
 pub(super) fn documents(text: &str) -> Vec<&str> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);

@@ -61,6 +61,6 @@ pub enum TextError {
         /// The file, or what stands for it.
         file: String,
         /// What it says.
-        source: ModelError,
+        source: Box<ModelError>,
     },
 }

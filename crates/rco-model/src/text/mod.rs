@@ -210,7 +210,7 @@ impl Corpus {
                 let found = tokenizer.encode(&format!("{document}\n\n"));
                 tokens.extend(found.map_err(|source| {
                     let file = name.clone();
-                    TextError::Tokenise { file, source }
+                    TextError::Tokenise { file, source: Box::new(source) }
                 })?);
             }
             if tokens.len() < needed {

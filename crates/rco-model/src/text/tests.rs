@@ -19,7 +19,8 @@ impl Tokenise for Letters {
 }
 
 fn text(word: &str) -> String {
-    (0..200).map(|i| format!("{word} {i}.\n\nEnd of {i}.\n\n\n")).collect()
+    let documents: Vec<_> = (0..200).map(|i| format!("{word} {i}.\n\nEnd of {i}.")).collect();
+    documents.join("\n\n\n")
 }
 
 fn corpus(seed: u64) -> Corpus {

@@ -218,8 +218,10 @@ fn decode(tensor: &TensorInfo, bytes: &[u8], out: &mut [f32]) -> Result<(), Mode
         TensorType::F16 => float::f16s(bytes, out),
         TensorType::BF16 => float::bf16s(bytes, out),
         ty => {
-            let fault = |source| ModelError::Decode { name: tensor.spec.name.clone(), source };
-            rco_ggml::decode(ty, bytes, out).map_err(fault)?;
+            rco_ggml::decode(ty, bytes, out).map_err(|source| {
+                let name = tensor.spec.name.clone();
+                ModelError::Decode { name, source: Box::new(source) }
+            })?;
         }
     }
     Ok(())

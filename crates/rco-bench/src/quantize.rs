@@ -87,7 +87,7 @@ pub fn run(
     reporter.stage("held-out texts", None);
     let judges = judges(job, settings, &original)?;
     let mut bench =
-        Bench { job, settings, prepared: &prepared, head, judges, rows: Vec::new(), report };
+        Bench { job, settings, prepared: &prepared, head, judges, rows: Vec::new(), curved: false, report };
     for &budget in job.budgets() {
         reporter.stage(&format!("{budget} bytes"), None);
         bench.presets(budget, folder)?;
@@ -131,6 +131,8 @@ struct Bench<'a> {
     head: Head,
     judges: Vec<Judge>,
     rows: Vec<Row>,
+    /// Whether gradients are corrected for curvature.
+    curved: bool,
     report: &'a mut dyn FnMut(&Row),
 }
 
@@ -189,13 +191,16 @@ impl Bench<'_> {
             let model = self.prepared.candidates.model(&plan)?;
             self.judge(budget, &name, bytes, &model, None, 0.0)?;
         }
-        let proxy = one(MethodName::Proxy);
+        let (proxy, rco) = (one(MethodName::Proxy), one(MethodName::Rco));
         self.search(budget, "weight error, knapsack", &errors, Vec::new(), &proxy)?;
         self.search(budget, "relative weight error, knapsack", &relative, Vec::new(), &proxy)?;
         let scores = self.prepared.scores.clone();
         self.search(budget, "Fisher, knapsack", &scores, Vec::new(), &proxy)?;
-        self.search(budget, "Fisher, RCO", &scores, Vec::new(), &one(MethodName::Rco))?;
+        self.search(budget, "Fisher, RCO, plain gradients", &scores, Vec::new(), &rco)?;
+        self.curved = true;
+        self.search(budget, "Fisher, RCO", &scores, Vec::new(), &rco)?;
         self.search(budget, "rco quantize", &scores, known, &full)?;
+        self.curved = false;
         if self.settings.evolution > 0 {
             let mut evolution = one(MethodName::Evolution);
             evolution.steps = None;
@@ -237,6 +242,9 @@ impl Bench<'_> {
         let seed = settings.seed;
         let mut loss =
             PlanLoss::new(candidates, teacher, measured, seed, scores.to_vec(), known, origin);
+        if self.curved {
+            loss = loss.with_curvature(scores.to_vec());
+        }
         let begun = Instant::now();
         let outcome = search(&problem, &mut loss, settings, &mut Silent)?;
         let seconds = begun.elapsed().as_secs_f64();

@@ -96,6 +96,8 @@ impl WorkPlan {
         out.rco.samples_per_step = 1;
         out.baselines.random.plans = 1;
         out.polish.share = self.polish as f64 / total as f64;
+        // The scores are there before the search begins.
+        out.baselines.scores.points = 0;
         out.polish.starts = 2;
         out.polish.batch = 4;
         out.polish.moves = 24;

@@ -182,6 +182,8 @@ pub struct PlanLoss<'a> {
     /// Separable scores of all options, the rest's 0 last.
     scores: Vec<f64>,
     known: Vec<(String, Assignment)>,
+    /// Half the curvature of the loss along each option's difference from the source.
+    curvature: Option<Vec<f64>>,
     fingerprint: String,
 }
 
@@ -209,7 +211,24 @@ impl<'a> PlanLoss<'a> {
             text.push_str(&format!(" {:016x}", score.to_bits()));
         }
         let fingerprint = sha256(text.as_bytes());
-        Self { candidates, teacher, measured, seed, scores, known, fingerprint }
+        Self { candidates, teacher, measured, seed, scores, known, curvature: None, fingerprint }
+    }
+
+    /// Adds to the option gradients what their straight line misses: `half` holds half the
+    /// curvature of the loss along each option's difference from the source (the scores of
+    /// [`crate::fisher`]).
+    ///
+    /// Moving a tensor from option `c` to `k` takes away the error `e_c` and brings in `e_k`.
+    /// The gradient says `⟨∇L, e_k − e_c⟩`, of which `−2·s_c` is the tensor's own part with
+    /// `s = ½ eᵀHe`: to first order every other option looks better by that, however coarse
+    /// it is. The errors of two types are as good as independent, so the second-order term
+    /// `½ (e_k − e_c)ᵀ H (e_k − e_c)` is `s_k + s_c`; with it the own part becomes
+    /// `s_k − s_c`, and what the gradient knows of the other tensors stays.
+    #[must_use]
+    pub fn with_curvature(mut self, half: Vec<f64>) -> Self {
+        self.fingerprint.push_str(" curvature");
+        self.curvature = Some(half);
+        self
     }
 
     /// The batch of a draw: each pass through the text takes them in another order.
@@ -249,6 +268,14 @@ impl<'a> PlanLoss<'a> {
         let mut gradient = visitor.into_values();
         // Slots end with the last option that was asked for.
         gradient.resize(self.candidates.option_count() + 1, 0.0);
+        if let Some(half) = &self.curvature {
+            for (g, range) in self.candidates.offsets().windows(2).map(|w| w[0]..w[1]).enumerate() {
+                let chosen = range.start + plan.option(g);
+                for j in range.filter(|&j| j != chosen) {
+                    gradient[j] += half[j] + half[chosen];
+                }
+            }
+        }
         Ok(Evaluation { loss: report.mean, gradient })
     }
 }

@@ -298,6 +298,7 @@ impl Prepared {
         let measured = work.measured.div_ceil(work.per_gradient);
         let Self { candidates, teacher, scores, origin, .. } = self;
         PlanLoss::new(candidates, teacher, measured, seed, scores.clone(), known, origin)
+            .with_curvature(scores.clone())
     }
 }
 

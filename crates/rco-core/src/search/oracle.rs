@@ -166,7 +166,8 @@ impl<'a> Oracle<'a> {
     /// value for each option of each decision.
     ///
     /// # Errors
-    /// [`SearchError::Unreachable`] if no plan meets an `exactly` budget, and
+    /// [`SearchError::Unreachable`] if no plan meets an `exactly` budget,
+    /// [`SearchError::Missed`] if none was found that does, and
     /// [`SearchError::Knapsack`].
     pub fn knapsack(&mut self, values: &[f64]) -> Result<Vec<u32>, SearchError> {
         self.certified_knapsack(values).map(|(choices, _)| choices)
@@ -182,19 +183,19 @@ impl<'a> Oracle<'a> {
     ) -> Result<(Vec<u32>, Certificate), SearchError> {
         let mut choices = vec![0; self.decisions().len()];
         let certificate = self.solver.solve(values, &mut choices)?;
-        if let Status::Nearest { below, above } = certificate.status {
-            let missed = self
-                .problem
-                .budgets()
-                .iter()
-                .enumerate()
-                .find(|(r, budget)| !budget.admits(self.decisions().cost_of(&choices, *r)));
+        if let Status::Nearest { below, above } | Status::Missed { below, above } =
+            certificate.status
+        {
+            let decisions = self.decisions();
+            let budgets = self.problem.budgets().iter().enumerate();
+            let missed =
+                budgets.into_iter().find(|(r, b)| !b.admits(decisions.cost_of(&choices, *r)));
             let budget = missed.map_or(&self.problem.budgets()[0], |(_, budget)| budget);
-            return Err(SearchError::Unreachable {
-                resource: budget.resource.clone(),
-                limit: budget.limit,
-                below,
-                above,
+            let (resource, limit) = (budget.resource.clone(), budget.limit);
+            return Err(if matches!(certificate.status, Status::Missed { .. }) {
+                SearchError::Missed { resource, limit, below, above }
+            } else {
+                SearchError::Unreachable { resource, limit, below, above }
             });
         }
         Ok((choices, certificate))

@@ -55,6 +55,9 @@ pub fn search(
         .map_err(|source| SearchError::Threads { threads: settings.threads, source })?;
     let separable = objective.is_separable();
     let mut oracle = Oracle::new(problem, objective, settings.memory)?;
+    if settings.polishes() {
+        oracle.keep_gradients();
+    }
     // Budgets that cannot be met together are reported before any work is done.
     oracle.knapsack(&vec![0.0; problem.decisions().option_count()])?;
 

@@ -1,9 +1,11 @@
-//! Feasible moves of one decision and swaps of two, ranked by option gradients.
+//! Feasible moves of one decision and swaps of two, ranked by what a model of the loss
+//! predicts.
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::curvature::Model;
 use crate::budget::BudgetKind;
 use crate::problem::Problem;
 
@@ -17,7 +19,7 @@ const PARTNERS_EXACT: usize = 4;
 pub(crate) struct Move {
     /// Decision and its new local option.
     pub(crate) changes: Vec<(usize, u32)>,
-    /// Change of the loss that the gradient predicts.
+    /// Change of the loss that gradient and curvature predict.
     pub(crate) predicted: f64,
 }
 
@@ -35,6 +37,8 @@ impl Move {
 struct Single {
     decision: usize,
     option: u32,
+    /// Index of the option in the flat order.
+    flat: usize,
     predicted: f64,
     /// Change of the cost for every resource.
     change: Vec<i64>,
@@ -49,7 +53,7 @@ struct Single {
 pub(crate) fn ranked_moves(
     problem: &Problem,
     plan: &[u32],
-    gradient: &[f64],
+    model: &Model,
     count: usize,
 ) -> Vec<Move> {
     let decisions = problem.decisions();
@@ -62,7 +66,7 @@ pub(crate) fn ranked_moves(
             budget.admits((total[r] + change).cast_unsigned())
         })
     };
-    let singles = single_moves(problem, plan, gradient);
+    let singles = single_moves(problem, plan, model);
     let mut out: Vec<Move> = singles
         .iter()
         .filter(|s| fits(&[s]))
@@ -72,7 +76,7 @@ pub(crate) fn ranked_moves(
         if a.decision != b.decision && fits(&[a, b]) {
             let mut changes = vec![(a.decision, a.option), (b.decision, b.option)];
             changes.sort_unstable();
-            out.push(Move { changes, predicted: a.predicted + b.predicted });
+            out.push(Move { changes, predicted: model.predict(&[a.flat, b.flat]) });
         }
     };
     if budgets.iter().any(|b| b.kind == BudgetKind::Exactly) {
@@ -99,7 +103,7 @@ pub(crate) fn ranked_moves(
     out
 }
 
-fn single_moves(problem: &Problem, plan: &[u32], gradient: &[f64]) -> Vec<Single> {
+fn single_moves(problem: &Problem, plan: &[u32], model: &Model) -> Vec<Single> {
     let decisions = problem.decisions();
     let mut out = Vec::new();
     for (d, &now) in plan.iter().enumerate() {
@@ -116,7 +120,8 @@ fn single_moves(problem: &Problem, plan: &[u32], gradient: &[f64]) -> Vec<Single
             out.push(Single {
                 decision: d,
                 option: k as u32,
-                predicted: gradient[j] - gradient[old],
+                flat: j,
+                predicted: model.predict(&[j]),
                 weight: shares.map(|(&c, b)| c as f64 / b.limit.max(1) as f64).sum(),
                 change,
             });

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::counter::Counts;
+use super::curvature::GradientHistory;
 use super::error::SearchError;
 use super::memo::Memo;
 use super::memory::{Measurement, Plan, PlanMemory};
@@ -40,6 +41,8 @@ pub(crate) struct OracleState {
     pub(crate) next_draw: u64,
     pub(crate) memory: PlanMemory,
     pub(crate) memo: Memo,
+    /// Gradients of a deterministic objective, where a polish will ask for them.
+    pub(crate) history: GradientHistory,
     /// The best separable scores, one for each option of each decision.
     pub(crate) scores: Option<Vec<f64>>,
     pub(crate) raw: Vec<RawResult>,
@@ -84,11 +87,19 @@ impl<'a> Oracle<'a> {
                 next_draw: 0,
                 memory: PlanMemory::new(memory),
                 memo: Memo::default(),
+                history: GradientHistory::default(),
                 scores: None,
                 raw: Vec::new(),
                 certificate: None,
             },
         })
+    }
+
+    /// From now on remembers the gradients of a deterministic objective.
+    pub(crate) fn keep_gradients(&mut self) {
+        if self.deterministic {
+            self.state.history = GradientHistory::new(self.decisions().option_count());
+        }
     }
 
     /// The problem.
@@ -254,6 +265,7 @@ impl<'a> Oracle<'a> {
                 Measurement::Draws { sum: loss, count: 1 }
             };
             self.remember(&plans[index], method, found);
+            self.state.history.record(&plans[index], &gradient);
             measured.push(Measured { loss, gradient });
         }
         Ok(source.into_iter().map(|n| measured[n].clone()).collect())

@@ -39,6 +39,11 @@ impl GradientHistory {
         self.entries.push((plan.to_vec(), gradient.to_vec()));
     }
 
+    /// Whether gradients are remembered at all.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.capacity > 0
+    }
+
     /// The gradient at a plan.
     pub(crate) fn find(&self, plan: &[u32]) -> Option<&[f64]> {
         self.entries.iter().find(|(known, _)| known == plan).map(|(_, gradient)| &**gradient)
@@ -141,4 +146,73 @@ impl Model {
 
 fn norm(vector: &[f64]) -> f64 {
     vector.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Purpose, stream};
+    use crate::search::testing::{Spec, Synthetic, feasible, problem};
+    use crate::search::{Draw, Objective};
+
+    #[test]
+    fn a_quadratic_loss_is_learnt_exactly_whatever_constants_the_gradients_carry() {
+        let problem = problem(&Spec { groups: 5, options: 3, seed: 4, ..Spec::default() });
+        let decisions = problem.decisions();
+        let mut objective = Synthetic::quadratic(&problem, 4);
+        let mut random = stream(4, Purpose::Instance, 7);
+        let mut history = GradientHistory::new(decisions.option_count());
+        let plans: Vec<Vec<u32>> = (0..60)
+            .map(|_| (0..decisions.len()).map(|_| random.below(3) as u32).collect())
+            .collect();
+        for plan in &plans {
+            let found = objective.evaluate(&decisions.expand(plan), Draw(0)).unwrap();
+            let mut gradient = found.gradient;
+            for d in 0..decisions.len() {
+                let constant = random.normal();
+                gradient[decisions.options_of(d)].iter_mut().for_each(|g| *g += constant);
+            }
+            history.record(plan, &gradient);
+        }
+        let base = plans[0].clone();
+        let model = Model::fit(decisions, &history, &base, history.find(&base).unwrap());
+        let truth = objective.truth(&decisions.expand(&base));
+        for assignment in feasible(&problem) {
+            let plan = decisions.restrict(&assignment);
+            let to: Vec<usize> = (0..plan.len())
+                .filter(|&d| plan[d] != base[d])
+                .map(|d| decisions.offsets()[d] + plan[d] as usize)
+                .collect();
+            let change = objective.truth(&assignment) - truth;
+            let predicted = model.predict(&to);
+            assert!((predicted - change).abs() < 1e-6, "{plan:?}: {predicted} {change}");
+        }
+    }
+
+    #[test]
+    fn a_history_forgets_the_oldest_and_is_empty_where_options_are_many() {
+        let mut history = GradientHistory::new(MOST_NUMBERS / LEAST_GRADIENTS);
+        for k in 0..10 {
+            history.record(&[k], &[f64::from(k)]);
+            history.record(&[k], &[0.0]);
+        }
+        assert_eq!(history.find(&[1]), None);
+        assert_eq!(history.find(&[2]), Some(&[2.0][..]));
+        let mut history = GradientHistory::new(MOST_NUMBERS / LEAST_GRADIENTS + 1);
+        history.record(&[0], &[1.0]);
+        assert_eq!(history.find(&[0]), None);
+    }
+
+    #[test]
+    fn equal_gradients_everywhere_make_a_linear_model() {
+        let problem = problem(&Spec { groups: 4, options: 3, ..Spec::default() });
+        let gradient: Vec<f64> = (0..12).map(f64::from).collect();
+        let mut history = GradientHistory::new(12);
+        for plan in [[0, 0, 0, 0], [1, 2, 0, 1], [2, 2, 2, 2]] {
+            history.record(&plan, &gradient);
+        }
+        let model = Model::fit(problem.decisions(), &history, &[0, 0, 0, 0], &gradient);
+        assert_eq!(model.signs.len(), 0);
+        assert_eq!(model.predict(&[2, 4]), 3.0);
+    }
 }

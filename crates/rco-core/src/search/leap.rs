@@ -177,3 +177,74 @@ impl<'a> Walk<'a> {
         self.predicted += change;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Purpose, stream};
+    use crate::search::testing::{Spec, feasible, problem};
+
+    /// A model of rank 2 around all cheapest options.
+    fn model(options: usize, seed: u64) -> Model {
+        let mut random = stream(seed, Purpose::Instance, 8);
+        Model {
+            gradient: (0..options).map(|_| random.normal()).collect(),
+            vectors: (0..2 * options).map(|_| random.normal()).collect(),
+            signs: vec![1.0, -0.2],
+        }
+    }
+
+    /// Predicted change of a plan against `base`, relative to whose options the model
+    /// need not be.
+    fn value(problem: &Problem, model: &Model, base: &[u32], plan: &[u32]) -> f64 {
+        let at = |d: usize, k: u32| problem.decisions().offsets()[d] + k as usize;
+        let mut linear = 0.0;
+        let mut along = [0.0; 2];
+        for d in 0..plan.len() {
+            let (new, old) = (at(d, plan[d]), at(d, base[d]));
+            linear += model.gradient[new] - model.gradient[old];
+            for (m, z) in along.iter_mut().enumerate() {
+                *z += model.vector(new)[m] - model.vector(old)[m];
+            }
+        }
+        linear + 0.5 * along.iter().zip(&model.signs).map(|(z, s)| s * z * z).sum::<f64>()
+    }
+
+    #[test]
+    fn the_leap_goes_to_the_best_plan_of_the_model() {
+        for seed in 0..10 {
+            let problem = problem(&Spec { groups: 6, options: 4, seed, ..Spec::default() });
+            let plans = feasible(&problem);
+            let base = problem.decisions().restrict(&plans[0]);
+            let model = model(problem.option_count(), seed);
+            let of = |plan: &[u32]| value(&problem, &model, &base, plan);
+            let least = plans.iter().map(|a| of(a.choices())).fold(f64::MAX, f64::min);
+            let found = leap(&problem, &model, &base, 6, &mut stream(seed, Purpose::Polish, 0));
+            let found = found.unwrap_or_else(|| base.clone());
+            assert!(problem.is_feasible(&problem.decisions().expand(&found)));
+            assert!((of(&found) - least).abs() < 1e-9, "{seed}: {} {least}", of(&found));
+        }
+    }
+
+    #[test]
+    fn the_radius_is_kept() {
+        let problem = problem(&Spec { groups: 12, ..Spec::default() });
+        let base = problem.decisions().restrict(&feasible(&problem)[0]);
+        let model = model(problem.option_count(), 3);
+        for radius in 1..6 {
+            let random = &mut stream(1, Purpose::Polish, 0);
+            let Some(found) = leap(&problem, &model, &base, radius, random) else { continue };
+            let changed = found.iter().zip(&base).filter(|(a, b)| a != b).count();
+            assert!((1..=radius).contains(&changed), "{changed} {radius}");
+        }
+    }
+
+    #[test]
+    fn there_is_no_leap_where_nothing_can_improve() {
+        let problem = problem(&Spec { groups: 4, ..Spec::default() });
+        let base = problem.decisions().restrict(&feasible(&problem)[0]);
+        let count = problem.option_count();
+        let flat = Model { gradient: vec![0.0; count], vectors: Vec::new(), signs: Vec::new() };
+        assert_eq!(leap(&problem, &flat, &base, 4, &mut stream(1, Purpose::Polish, 0)), None);
+    }
+}

@@ -123,7 +123,7 @@ impl Polish {
         let problem = oracle.problem();
         let history = &oracle.state.history;
         let model = Model::fit(oracle.decisions(), history, plan, &gradient);
-        if oracle.is_deterministic() && self.state.failed < LEAPS {
+        if history.is_kept() && self.state.failed < LEAPS {
             return self.leap(oracle, &model, plan, loss);
         }
         let mut moves = ranked_moves(problem, plan, &model, self.settings.moves);

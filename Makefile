@@ -30,7 +30,7 @@ demo: build
 test: setup
 	cargo fmt --all --check
 	$(WITH_HIGHS) cargo clippy --workspace --all-targets --locked -- -D warnings
-	$(WITH_HIGHS) cargo doc --workspace --no-deps --locked
+	$(WITH_HIGHS) RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	scripts/deny.sh
 	$(WITH_HIGHS) cargo test --workspace --locked
 

@@ -92,6 +92,7 @@ impl CliError {
             }
             Self::Search(error) => match error {
                 SearchError::Unreachable { .. }
+                | SearchError::Missed { .. }
                 | SearchError::Knapsack(
                     KnapsackError::Infeasible { .. }
                     | KnapsackError::JointlyInfeasible { .. }

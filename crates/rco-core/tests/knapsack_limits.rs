@@ -53,14 +53,64 @@ fn a_node_limit_ends_the_search_with_a_true_gap() {
     assert!(short.gap > 0.0 && short.gap < 1e-3, "{short:?}");
 }
 
+/// Whether a total is one that `choices` have.
+fn is_cost(problem: &Problem, choices: &[u32], total: u64) -> bool {
+    problem.decisions().cost_of(choices, 0) == total
+}
+
 #[test]
-fn an_exactly_budget_out_of_reach_of_the_limits_is_undecided_not_a_hang() {
+fn an_exactly_budget_beyond_the_limits_is_missed_by_little_and_said_so() {
     let (problem, values) =
         hostile(40, |low, high| Budget::exactly("bytes", u64::midpoint(low, high)));
+    let limit = problem.budgets()[0].limit;
     let settings = Settings { max_nodes: 300_000, max_states: 4_000, ..Settings::default() };
     let mut solver = Solver::new(problem.decisions(), problem.budgets(), settings).unwrap();
-    let error = solver.solve(&values, &mut [0; 40]).unwrap_err();
-    assert!(matches!(error, KnapsackError::Undecided { .. }), "{error}");
+    let mut choices = [0; 40];
+    let certificate = solver.solve(&values, &mut choices).unwrap();
+    let Status::Missed { below, above } = certificate.status else { panic!("{certificate:?}") };
+    assert!(is_cost(&problem, &choices, below) && certificate.slack == limit - below);
+    assert!(below < limit && limit - below < 1_000_000, "{certificate:?}");
+    assert!(above.unwrap() > limit && above.unwrap() - limit < 1_000_000, "{certificate:?}");
+}
+
+#[test]
+fn an_exactly_budget_of_many_huge_costs_is_met() {
+    for groups in [40, 300] {
+        let (problem, mut values) =
+            hostile(groups, |low, high| Budget::exactly("bytes", u64::midpoint(low, high)));
+        let mut random = stream(3, Purpose::Instance, 2);
+        values.iter_mut().for_each(|v| *v = random.normal());
+        let settings = Settings { max_nodes: 300_000, max_states: 1 << 18, ..Settings::default() };
+        let mut solver = Solver::new(problem.decisions(), problem.budgets(), settings).unwrap();
+        let mut choices = vec![0; groups];
+        let certificate = solver.solve(&values, &mut choices).unwrap();
+        assert!(is_cost(&problem, &choices, problem.budgets()[0].limit), "{certificate:?}");
+        assert_eq!(certificate.status, Status::LimitReached);
+        assert!(certificate.bound > certificate.value && certificate.slack == 0);
+    }
+}
+
+#[test]
+fn an_exactly_budget_of_huge_costs_is_proven_where_two_halves_fit() {
+    // Six options in 12 groups: two billion assignments, 46,656 sums in each half.
+    let (problem, _) = hostile(12, |low, high| Budget::exactly("bytes", u64::midpoint(low, high)));
+    let mut random = stream(4, Purpose::Instance, 2);
+    let choices: Vec<u32> = (0..12).map(|_| random.below(6) as u32).collect();
+    let met = problem.decisions().cost_of(&choices, 0);
+    let values: Vec<f64> = (0..72).map(|_| random.normal()).collect();
+    let mut found = [0; 12];
+    let mut solve = |budget: Budget| {
+        let solver = Solver::new(problem.decisions(), &[budget], Settings::default());
+        let certificate = solver.unwrap().solve(&values, &mut found).unwrap();
+        (certificate, problem.decisions().cost_of(&found, 0))
+    };
+    let (certificate, cost) = solve(Budget::exactly("bytes", met));
+    assert_eq!((certificate.status, certificate.gap, cost), (Status::Optimal, 0.0, met));
+    let (certificate, cost) = solve(Budget::exactly("bytes", met + 1));
+    let Status::Nearest { below, above } = certificate.status else { panic!("{certificate:?}") };
+    assert_eq!((below, cost, certificate.gap), (met, met, 0.0));
+    let (certificate, _) = solve(Budget::exactly("bytes", above.unwrap()));
+    assert_eq!(certificate.status, Status::Optimal);
 }
 
 #[test]

@@ -143,7 +143,6 @@ fn one_budget_equals_enumeration() {
         let mut choices = vec![0; case.decisions().len()];
         let certificate = match solver.solve(&case.values, &mut choices) {
             Ok(certificate) => certificate,
-            Err(KnapsackError::Undecided { .. }) if budget.kind == BudgetKind::Exactly => continue,
             Err(error) => panic!("case {number}: {error}"),
         };
         let (best, nearest) = oracle(&case);
@@ -172,7 +171,7 @@ fn one_budget_equals_enumeration() {
 #[test]
 fn two_and_three_budgets_equal_enumeration() {
     let mut random = stream(12, Purpose::Instance, 0);
-    let (mut solved, mut infeasible) = (0, 0);
+    let (mut solved, mut infeasible, mut named) = (0, 0, 0);
     for number in 0..600 {
         let resources = 2 + random.below(2);
         let case = draw(&mut random, 5, 4, resources);
@@ -199,7 +198,16 @@ fn two_and_three_budgets_equal_enumeration() {
                 }
                 solved += 1;
             }
-            (Err(KnapsackError::JointlyInfeasible { .. }), None) => infeasible += 1,
+            (Err(KnapsackError::JointlyInfeasible { nearest, .. }), None) => {
+                infeasible += 1;
+                named += usize::from(nearest.len() == resources);
+                let totals: Vec<(usize, u64)> =
+                    nearest.iter().map(|(name, total)| (name.parse().unwrap(), *total)).collect();
+                let mut exists = false;
+                enumerate(&case, |_, t| exists |= totals.iter().all(|&(r, total)| t[r] == total));
+                // One budget at fault by itself: the multiple of the unit below it.
+                assert!(exists || nearest.len() == 1, "case {number}: {nearest:?}");
+            }
             (result, best) => {
                 // Without HiGHS a feasible solution may be missed, never invented.
                 let missed = matches!(result, Err(KnapsackError::Undecided { .. }));
@@ -207,6 +215,7 @@ fn two_and_three_budgets_equal_enumeration() {
             }
         }
     }
+    assert!(named > 50 || !cfg!(feature = "highs"), "only {named} with the nearest totals");
     assert!(solved > 100, "only {solved} feasible instances, {infeasible} infeasible");
 }
 

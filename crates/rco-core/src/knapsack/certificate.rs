@@ -21,6 +21,15 @@ pub enum Status {
         /// Smallest reachable total above the limit, if there is one.
         above: Option<u64>,
     },
+    /// No assignment that meets the `exactly` budget was found within the limits of
+    /// [`Settings`](super::Settings); whether there is one is open. The solution costs
+    /// `below`, the largest total under the limit that was found.
+    Missed {
+        /// A reachable total below the limit.
+        below: u64,
+        /// A reachable total above the limit, if one was found.
+        above: Option<u64>,
+    },
 }
 
 /// Value of a solution and the proof that comes with it.

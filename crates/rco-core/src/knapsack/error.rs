@@ -1,5 +1,7 @@
 //! Why a knapsack could not be solved.
 
+use std::fmt;
+
 /// A knapsack could not be set up or solved.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -41,13 +43,18 @@ pub enum KnapsackError {
         /// The smallest total that any assignment has.
         smallest: u64,
     },
-    /// Each budget can be met alone, but no assignment meets all of them.
+    /// No assignment meets all budgets.
     #[error(
-        "the budgets on {resources} cannot be met together: no assignment satisfies all of them"
+        "the budgets on {resources} cannot be met together: no assignment satisfies all of them{}",
+        Nearest(nearest)
     )]
     JointlyInfeasible {
         /// The resources, for the message.
         resources: String,
+        /// Resources and totals of an assignment that misses the budgets by little,
+        /// where one is known. If a single `exactly` budget is at fault by itself: no
+        /// total lies between this one and its limit.
+        nearest: Vec<(String, u64)>,
     },
     /// No assignment that meets the budgets was found within the limits; whether there
     /// is one is open.
@@ -92,4 +99,17 @@ pub enum KnapsackError {
         /// What it reported.
         message: String,
     },
+}
+
+/// What can be had instead, as the end of a message.
+struct Nearest<'a>(&'a [(String, u64)]);
+
+impl fmt::Display for Nearest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (resource, total)) in self.0.iter().enumerate() {
+            let lead = if index == 0 { "; the nearest that can be had is" } else { " with" };
+            write!(f, "{lead} {total} {resource}")?;
+        }
+        Ok(())
+    }
 }

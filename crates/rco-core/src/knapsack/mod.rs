@@ -8,8 +8,9 @@
 //! 1. **Once per [`Solver`]**: costs are reduced (the cheapest option of each decision
 //!    costs 0, the unit is the greatest common divisor of all differences), options are
 //!    ordered by cost, and options that can never fit are dropped. For an `exactly`
-//!    budget, a bit set over all totals says whether the limit is reachable and, if not,
-//!    which totals are next to it.
+//!    budget, a bit set over all totals, or where they are too many the sums of two
+//!    halves of the decisions, say whether the limit is reachable and, if not, which
+//!    totals are next to it. Where neither fits into the limits that stays open.
 //! 2. **Relaxation**: the upper convex hull of each decision (Sinha & Zoltners 1979)
 //!    turns the relaxation into a continuous knapsack over hull steps. Its multiplier
 //!    `λ` is a threshold on their slopes, found by selection without sorting (Dyer 1984,
@@ -25,6 +26,10 @@
 //!    dropped. When the smallest remaining loss reaches it too, the solution is proven.
 //!    Where all values are integers, a better solution is better by 1, which drops more.
 //!    A narrow run first finds a good solution, then an unrestricted one proves it.
+//!
+//! A budget of the kind `exactly` whose totals are too many for the core is met in the
+//! middle: two complete lists prove the best solution, four short ones find some
+//! solution where there are many. What is missed then is [`Status::Missed`].
 //!
 //! If more than [`Settings::max_states`] partial solutions are alive, the least
 //! promising are dropped and the smallest of their bounds is remembered: the gap in the
@@ -65,6 +70,7 @@ mod error;
 mod hull;
 mod instance;
 mod linear;
+mod meet;
 mod reach;
 mod settings;
 mod several;

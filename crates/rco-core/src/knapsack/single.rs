@@ -4,6 +4,7 @@ use super::certificate::relative_gap;
 use super::core::{Candidate, Core, Outcome, Task};
 use super::instance::Instance;
 use super::linear::Linear;
+use super::meet;
 use super::reach::{Reach, reach, witness};
 use super::{Certificate, Effort, KnapsackError, Settings, Status, Work};
 use crate::budget::{Budget, BudgetKind};
@@ -13,6 +14,9 @@ use crate::decisions::Decisions;
 const NARROW: usize = 32;
 /// Factor by which the width grows while no solution has been found.
 const WIDEN: usize = 16;
+/// Partial solutions that the core may look at where two halves of the decisions can be
+/// listed completely.
+const HALVES_NODES: u64 = 1 << 18;
 
 /// A knapsack with one budget and its workspace.
 #[derive(Debug, Clone)]
@@ -22,6 +26,11 @@ pub(super) struct Single {
     settings: Settings,
     exactly: bool,
     reach: Reach,
+    /// Whether both halves of the decisions can be listed completely.
+    halves: bool,
+    /// Where reach is open and the last solution misses the capacity: its total and the
+    /// smallest one above that was seen, in reduced units.
+    missed: Option<(i64, Option<i64>)>,
     linear: Linear,
     core: Core,
     /// Place of every decision in the best solution.
@@ -38,9 +47,15 @@ impl Single {
         let exactly = budget.kind == BudgetKind::Exactly;
         let mut instance = Instance::new(decisions, resource, budget, false)?;
         let mut found = Reach::Met;
+        let mut halves = false;
         if exactly {
             let all = Instance::new(decisions, resource, budget, true)?;
             found = reach(&all, all.aligned, &settings);
+            if found == Reach::Open
+                && let Some(settled) = meet::reach(&all, &settings)
+            {
+                (found, halves) = (settled, true);
+            }
             if let Reach::Between { below, .. } = found {
                 instance.capacity = below;
             }
@@ -54,6 +69,8 @@ impl Single {
             settings,
             exactly,
             reach: found,
+            halves,
+            missed: None,
         })
     }
 
@@ -84,11 +101,14 @@ impl Single {
         let bound = value + (outcome.shortfall - outcome.proven).max(0.0);
         let gap = relative_gap(value, bound);
         let cost = self.instance.total(cost);
-        let status = match self.reach {
-            Reach::Between { below, above } => Status::Nearest {
-                below: self.instance.total(below),
-                above: above.map(|reduced| self.instance.total(reduced)),
-            },
+        let whole = |reduced| self.instance.total(reduced);
+        let status = match (self.reach, self.missed) {
+            (Reach::Between { below, above }, _) => {
+                Status::Nearest { below: whole(below), above: above.map(whole) }
+            }
+            (_, Some((below, above))) => {
+                Status::Missed { below: whole(below), above: above.map(whole) }
+            }
             _ if gap > 0.0 => Status::LimitReached,
             _ => Status::Optimal,
         };
@@ -132,6 +152,8 @@ impl Single {
         let Settings { max_states, max_nodes, effort } = self.settings;
         // The upper end keeps indices of partial solutions within 32 bits.
         let max_states = max_states.clamp(16, 1 << 28);
+        // Two halves prove what a short search of the core does not.
+        let max_nodes = if self.halves { max_nodes.min(HALVES_NODES) } else { max_nodes };
         let mut best = Outcome { shortfall: start, proven: 0.0 };
         let mut width = NARROW;
         loop {
@@ -157,29 +179,59 @@ impl Single {
         for change in self.core.best_changes() {
             self.place[change.decision as usize] = change.place;
         }
+        // Between the multiples of the unit there is no total: the next multiple below is
+        // as near as can be had.
+        let open = self.reach == Reach::Open && !self.instance.aligned;
+        self.missed = open.then_some((self.instance.capacity, None));
+        if self.halves && best.proven < best.shortfall {
+            let losses = self.losses(task, values);
+            let capacity = self.instance.capacity;
+            if let Some(Some((places, loss))) =
+                meet::best(&self.instance, &losses, capacity, &self.settings)
+            {
+                self.place = places;
+                best = Outcome { shortfall: loss, proven: loss };
+            }
+        }
         if best.shortfall.is_infinite() {
-            self.place = witness(&self.instance, self.instance.capacity, &self.settings)
-                .ok_or_else(|| KnapsackError::Undecided {
-                    resources: format!("`{}`", self.budget.resource),
-                    max_states,
-                    max_nodes,
-                })?;
-            best.shortfall = self.loss(task, values);
+            best.shortfall = self.fall_back(task, values);
         }
         Ok(best)
     }
 
-    /// Loss of the solution in `place` against the relaxation.
-    fn loss(&self, task: Task, values: &[f64]) -> f64 {
-        let Instance { flat, cost, .. } = &self.instance;
-        let pairs = self.place.iter().zip(&self.linear.place);
-        pairs
-            .map(|(&place, &chosen)| {
-                let (place, chosen) = (place as usize, chosen as usize);
+    /// Leaves a solution of the capacity in `place` that need not be a good one, or the
+    /// nearest below that is found; returns its shortfall.
+    fn fall_back(&mut self, task: Task, values: &[f64]) -> f64 {
+        let losses = self.losses(task, values);
+        let capacity = self.instance.capacity;
+        match witness(&self.instance, capacity, &self.settings) {
+            Some(places) => self.place = places,
+            None => {
+                let start = &self.linear.place;
+                let found = meet::search(&self.instance, start, &losses, capacity, &self.settings);
+                self.place = found.places;
+                if found.total < capacity {
+                    self.missed = Some((found.total, found.above));
+                }
+            }
+        }
+        let cost: i64 = self.place.iter().map(|&place| self.instance.cost[place as usize]).sum();
+        let lost: f64 = self.place.iter().map(|&place| losses[place as usize]).sum();
+        lost + task.lambda * (capacity - cost) as f64
+    }
+
+    /// Loss of every place against the relaxation.
+    fn losses(&self, task: Task, values: &[f64]) -> Vec<f64> {
+        let Instance { flat, cost, starts, .. } = &self.instance;
+        let mut losses = Vec::with_capacity(flat.len());
+        for (bounds, &chosen) in starts.windows(2).zip(&self.linear.place) {
+            let chosen = chosen as usize;
+            for place in bounds[0]..bounds[1] {
                 let lost = values[flat[chosen] as usize] - values[flat[place] as usize];
-                (lost + task.lambda * (cost[place] - cost[chosen]) as f64).max(0.0)
-            })
-            .sum()
+                losses.push((lost + task.lambda * (cost[place] - cost[chosen]) as f64).max(0.0));
+            }
+        }
+        losses
     }
 
     /// See [`Solver::work`](super::Solver::work).

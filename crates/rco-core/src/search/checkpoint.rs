@@ -25,7 +25,7 @@ use super::patience::Patience;
 pub const CHECKPOINT_FILE: &str = "checkpoint.json";
 const TEMPORARY_FILE: &str = "checkpoint.json.tmp";
 /// Raised when the form of the body changes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Everything that the rest of a run depends on.
 #[derive(Debug, Clone, Serialize, Deserialize)]

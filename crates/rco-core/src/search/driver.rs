@@ -56,6 +56,9 @@ pub fn search(
     let separable = objective.is_separable();
     let knows_plans = !objective.known_plans().is_empty();
     let mut oracle = Oracle::new(problem, objective, settings.memory)?;
+    if settings.polishes() {
+        oracle.keep_gradients();
+    }
     // Budgets that cannot be met together are reported before any work is done.
     oracle.knapsack(&vec![0.0; problem.decisions().option_count()])?;
 

@@ -71,6 +71,21 @@ pub enum SearchError {
         /// The nearest total above, if known.
         above: Option<u64>,
     },
+    /// No assignment that meets an `exactly` budget was found; whether there is one is
+    /// open.
+    #[error("no assignment that costs exactly {limit} {resource} was found, and none is ruled out: \
+        ask for a total that exists, such as {below}{above}, or make the budget an `at most` one",
+        above = above.map_or_else(String::new, |a| format!(" or {a}")))]
+    Missed {
+        /// The resource of the `exactly` budget.
+        resource: String,
+        /// The total asked for.
+        limit: u64,
+        /// The largest total below that was found.
+        below: u64,
+        /// The smallest total above that was found, if any.
+        above: Option<u64>,
+    },
     /// The exact discrete step failed.
     #[error(transparent)]
     Knapsack(#[from] KnapsackError),

@@ -7,11 +7,13 @@
 
 mod checkpoint;
 mod counter;
+mod curvature;
 mod driver;
 mod error;
 pub(crate) mod fill;
 mod fingerprint;
 mod history;
+mod leap;
 mod memo;
 mod memory;
 mod method;

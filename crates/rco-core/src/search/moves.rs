@@ -1,9 +1,11 @@
-//! Feasible moves of one decision and swaps of two, ranked by option gradients.
+//! Feasible moves of one decision and swaps of two, ranked by what a model of the loss
+//! predicts.
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::curvature::Model;
 use crate::budget::BudgetKind;
 use crate::problem::Problem;
 
@@ -17,7 +19,7 @@ const PARTNERS_EXACT: usize = 4;
 pub(crate) struct Move {
     /// Decision and its new local option.
     pub(crate) changes: Vec<(usize, u32)>,
-    /// Change of the loss that the gradient predicts.
+    /// Change of the loss that gradient and curvature predict.
     pub(crate) predicted: f64,
 }
 
@@ -35,6 +37,8 @@ impl Move {
 struct Single {
     decision: usize,
     option: u32,
+    /// Index of the option in the flat order.
+    flat: usize,
     predicted: f64,
     /// Change of the cost for every resource.
     change: Vec<i64>,
@@ -49,7 +53,7 @@ struct Single {
 pub(crate) fn ranked_moves(
     problem: &Problem,
     plan: &[u32],
-    gradient: &[f64],
+    model: &Model,
     count: usize,
 ) -> Vec<Move> {
     let decisions = problem.decisions();
@@ -62,7 +66,7 @@ pub(crate) fn ranked_moves(
             budget.admits((total[r] + change).cast_unsigned())
         })
     };
-    let singles = single_moves(problem, plan, gradient);
+    let singles = single_moves(problem, plan, model);
     let mut out: Vec<Move> = singles
         .iter()
         .filter(|s| fits(&[s]))
@@ -72,7 +76,7 @@ pub(crate) fn ranked_moves(
         if a.decision != b.decision && fits(&[a, b]) {
             let mut changes = vec![(a.decision, a.option), (b.decision, b.option)];
             changes.sort_unstable();
-            out.push(Move { changes, predicted: a.predicted + b.predicted });
+            out.push(Move { changes, predicted: model.predict(&[a.flat, b.flat]) });
         }
     };
     if budgets.iter().any(|b| b.kind == BudgetKind::Exactly) {
@@ -99,7 +103,7 @@ pub(crate) fn ranked_moves(
     out
 }
 
-fn single_moves(problem: &Problem, plan: &[u32], gradient: &[f64]) -> Vec<Single> {
+fn single_moves(problem: &Problem, plan: &[u32], model: &Model) -> Vec<Single> {
     let decisions = problem.decisions();
     let mut out = Vec::new();
     for (d, &now) in plan.iter().enumerate() {
@@ -116,7 +120,8 @@ fn single_moves(problem: &Problem, plan: &[u32], gradient: &[f64]) -> Vec<Single
             out.push(Single {
                 decision: d,
                 option: k as u32,
-                predicted: gradient[j] - gradient[old],
+                flat: j,
+                predicted: model.predict(&[j]),
                 weight: shares.map(|(&c, b)| c as f64 / b.limit.max(1) as f64).sum(),
                 change,
             });
@@ -183,4 +188,93 @@ fn cancelling<'a>(problem: &Problem, singles: &'a [Single]) -> Vec<(&'a Single, 
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+    use crate::problem::{GroupSpec, OptionSpec};
+    use crate::rng::{Purpose, stream};
+    use crate::search::testing::{Spec, feasible, problem};
+
+    /// A linear model with given derivatives relative to `plan`.
+    fn linear(problem: &Problem, plan: &[u32], mut gradient: Vec<f64>) -> Model {
+        for (d, &k) in plan.iter().enumerate() {
+            let range = problem.decisions().options_of(d);
+            let own = gradient[range.start + k as usize];
+            gradient[range].iter_mut().for_each(|g| *g -= own);
+        }
+        Model { gradient, vectors: Vec::new(), signs: Vec::new() }
+    }
+
+    /// All feasible plans that differ from `plan` in one or two decisions.
+    fn neighbours(problem: &Problem, plan: &[u32]) -> Vec<Vec<u32>> {
+        let all = feasible(problem).into_iter().map(|a| problem.decisions().restrict(&a));
+        let differ = |other: &Vec<u32>| other.iter().zip(plan).filter(|(a, b)| a != b).count();
+        all.filter(|other| (1..=2).contains(&differ(other))).collect()
+    }
+
+    #[test]
+    fn moves_are_feasible_in_order_and_start_with_the_best() {
+        for (seed, kind) in (0..8).flat_map(|s| [(s, BudgetKind::AtMost), (s, BudgetKind::Exactly)])
+        {
+            let problem = problem(&Spec { groups: 6, options: 3, seed, kind, ..Spec::default() });
+            let plan = problem.decisions().restrict(&feasible(&problem)[0]);
+            let mut random = stream(seed, Purpose::Instance, 6);
+            let gradient = (0..problem.option_count()).map(|_| random.normal()).collect();
+            let model = linear(&problem, &plan, gradient);
+            let value = |other: &[u32]| -> f64 {
+                let start = |d: usize| problem.decisions().offsets()[d];
+                (0..other.len()).map(|d| model.gradient[start(d) + other[d] as usize]).sum()
+            };
+            let moves = ranked_moves(&problem, &plan, &model, 20);
+            assert!(moves.len() <= 20);
+            assert!(moves.windows(2).all(|w| w[0].predicted <= w[1].predicted));
+            for one in &moves {
+                let moved = one.apply(&plan);
+                assert!(problem.is_feasible(&problem.decisions().expand(&moved)));
+                assert!((value(&moved) - one.predicted).abs() < 1e-12);
+            }
+            let near = neighbours(&problem, &plan);
+            let least = near.iter().map(|other| value(other)).fold(f64::INFINITY, f64::min);
+            let first = moves.first().map_or(f64::INFINITY, |m| m.predicted);
+            // An `at most` budget gets no pairs that both save cost or both take it.
+            if kind == BudgetKind::Exactly {
+                assert!((first - least).abs() < 1e-12, "{seed}: {first} {least}");
+            }
+        }
+    }
+
+    #[test]
+    fn curvature_changes_the_order() {
+        // Two groups alike: either may grow. The gradient says the first, curvature that
+        // it overshoots.
+        let options = || [0, 1].map(|c| OptionSpec::new(format!("{c}"), [c]));
+        let problem = Problem::builder()
+            .groups(["a", "b"].map(|name| GroupSpec::new(name, options())))
+            .budget(Budget::at_most("bytes", 1))
+            .build()
+            .unwrap();
+        let gradient = vec![0.0, -2.0, 0.0, -1.0];
+        let flat = linear(&problem, &[0, 0], gradient.clone());
+        let bent = Model { vectors: vec![0.0, 2.0, 0.0, 0.1], signs: vec![1.0], gradient };
+        let first = |model: &Model| ranked_moves(&problem, &[0, 0], model, 4)[0].changes.clone();
+        assert_eq!(first(&flat), [(0, 1)]);
+        assert_eq!(first(&bent), [(1, 1)]);
+    }
+
+    #[test]
+    fn an_exactly_budget_leaves_only_changes_that_cancel() {
+        let options = |top| [0, 1, top].map(|c| OptionSpec::new(format!("{c}"), [c]));
+        let problem = Problem::builder()
+            .groups([GroupSpec::new("a", options(5)), GroupSpec::new("b", options(9))])
+            .budget(Budget::exactly("bytes", 1))
+            .build()
+            .unwrap();
+        let model = linear(&problem, &[1, 0], vec![0.0; 6]);
+        let moves = ranked_moves(&problem, &[1, 0], &model, 10);
+        assert_eq!(moves.len(), 1);
+        assert_eq!(moves[0].changes, [(0, 0), (1, 1)]);
+    }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::counter::Counts;
+use super::curvature::GradientHistory;
 use super::error::SearchError;
 use super::memo::Memo;
 use super::memory::{Measurement, Plan, PlanMemory};
@@ -40,6 +41,8 @@ pub(crate) struct OracleState {
     pub(crate) next_draw: u64,
     pub(crate) memory: PlanMemory,
     pub(crate) memo: Memo,
+    /// Gradients of a deterministic objective, where a polish will ask for them.
+    pub(crate) history: GradientHistory,
     /// The best separable scores, one for each option of each decision.
     pub(crate) scores: Option<Vec<f64>>,
     pub(crate) raw: Vec<RawResult>,
@@ -84,11 +87,19 @@ impl<'a> Oracle<'a> {
                 next_draw: 0,
                 memory: PlanMemory::new(memory),
                 memo: Memo::default(),
+                history: GradientHistory::default(),
                 scores: None,
                 raw: Vec::new(),
                 certificate: None,
             },
         })
+    }
+
+    /// From now on remembers the gradients of a deterministic objective.
+    pub(crate) fn keep_gradients(&mut self) {
+        if self.deterministic {
+            self.state.history = GradientHistory::new(self.decisions().option_count());
+        }
     }
 
     /// The problem.
@@ -178,7 +189,8 @@ impl<'a> Oracle<'a> {
     /// value for each option of each decision.
     ///
     /// # Errors
-    /// [`SearchError::Unreachable`] if no plan meets an `exactly` budget, and
+    /// [`SearchError::Unreachable`] if no plan meets an `exactly` budget,
+    /// [`SearchError::Missed`] if none was found that does, and
     /// [`SearchError::Knapsack`].
     pub fn knapsack(&mut self, values: &[f64]) -> Result<Vec<u32>, SearchError> {
         self.certified_knapsack(values).map(|(choices, _)| choices)
@@ -194,19 +206,19 @@ impl<'a> Oracle<'a> {
     ) -> Result<(Vec<u32>, Certificate), SearchError> {
         let mut choices = vec![0; self.decisions().len()];
         let certificate = self.solver.solve(values, &mut choices)?;
-        if let Status::Nearest { below, above } = certificate.status {
-            let missed = self
-                .problem
-                .budgets()
-                .iter()
-                .enumerate()
-                .find(|(r, budget)| !budget.admits(self.decisions().cost_of(&choices, *r)));
+        if let Status::Nearest { below, above } | Status::Missed { below, above } =
+            certificate.status
+        {
+            let decisions = self.decisions();
+            let budgets = self.problem.budgets().iter().enumerate();
+            let missed =
+                budgets.into_iter().find(|(r, b)| !b.admits(decisions.cost_of(&choices, *r)));
             let budget = missed.map_or(&self.problem.budgets()[0], |(_, budget)| budget);
-            return Err(SearchError::Unreachable {
-                resource: budget.resource.clone(),
-                limit: budget.limit,
-                below,
-                above,
+            let (resource, limit) = (budget.resource.clone(), budget.limit);
+            return Err(if matches!(certificate.status, Status::Missed { .. }) {
+                SearchError::Missed { resource, limit, below, above }
+            } else {
+                SearchError::Unreachable { resource, limit, below, above }
             });
         }
         Ok((choices, certificate))
@@ -265,6 +277,7 @@ impl<'a> Oracle<'a> {
                 Measurement::Draws { sum: loss, count: 1 }
             };
             self.remember(&plans[index], method, found);
+            self.state.history.record(&plans[index], &gradient);
             measured.push(Measured { loss, gradient });
         }
         Ok(source.into_iter().map(|n| measured[n].clone()).collect())

@@ -3,24 +3,37 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::curvature::Model;
 use super::error::SearchError;
+use super::leap::leap;
 use super::method::{Method, Progress, from_json, to_json};
 use super::moves::{Move, ranked_moves};
 use super::name::MethodName;
 use super::oracle::{Oracle, Sample};
 use super::settings::PolishSettings;
+use crate::rng::{Purpose, stream};
 
 const NAME: MethodName = MethodName::Polish;
 
+/// Leaps in a row that do not help before single moves are tried.
+const LEAPS: u64 = 8;
+/// Smallest number of decisions that a leap may change.
+const LEAST_RADIUS: usize = 4;
+
 /// Improves the best plans so far by moves of one decision and swaps of two.
 ///
-/// Moves are ranked by the option gradient at the plan, measured in batches, and
-/// accepted only if the measured calibration loss falls. After a batch with several
+/// Where the objective is deterministic, a quadratic model of the loss is fitted to the
+/// gradients so far, and the plan that it promises most of is measured; that goes on,
+/// each time with one more gradient, until [`LEAPS`] such leaps in a row do not help.
+///
+/// Moves are ranked by the option gradient at the plan and the curvature of the model,
+/// measured in batches, and accepted only if the measured calibration loss falls. After a batch with several
 /// falls their union is tried as well. A plan is a local optimum when none of the
 /// moves that were ranked first improves it.
 #[derive(Debug)]
 pub(crate) struct Polish {
     settings: PolishSettings,
+    seed: u64,
     state: State,
 }
 
@@ -35,11 +48,16 @@ struct State {
     /// Moves still to be measured, the next one last; `None` before the gradient.
     moves: Option<Vec<Move>>,
     finishing: bool,
+    /// Leaps tried since the start, and those in a row that did not help.
+    leaps: u64,
+    failed: u64,
+    /// Decisions that the next leap may change; `None` for all.
+    radius: Option<usize>,
 }
 
 impl Polish {
-    pub(crate) fn new(settings: PolishSettings) -> Self {
-        Self { settings, state: State::default() }
+    pub(crate) fn new(settings: PolishSettings, seed: u64) -> Self {
+        Self { settings, seed, state: State::default() }
     }
 
     /// Measures the plans to start from and keeps the best.
@@ -69,6 +87,8 @@ impl Polish {
         self.state.current = Some((plan, loss));
         self.state.accepted = 0;
         self.state.moves = None;
+        self.state.failed = 0;
+        self.state.radius = None;
         Ok(Progress::measured(loss))
     }
 
@@ -81,14 +101,48 @@ impl Polish {
         Ok(())
     }
 
-    /// Ranks the moves of the plan by its option gradient.
-    fn rank(&mut self, oracle: &mut Oracle<'_>, plan: &[u32]) -> Result<Progress, SearchError> {
+    /// Leaps to the plan that a model of the loss promises; without a model, or once
+    /// leaps do not help, ranks the moves of the plan by option gradient and curvature.
+    fn rank(
+        &mut self,
+        oracle: &mut Oracle<'_>,
+        plan: &[u32],
+        loss: f64,
+    ) -> Result<Progress, SearchError> {
+        let known = oracle.state.history.find(plan).map(<[f64]>::to_vec);
+        let (gradient, progress) = match known {
+            Some(gradient) => (gradient, Progress::default()),
+            None => match self.gradient(oracle, plan)? {
+                Some((gradient, loss)) => (gradient, Progress::measured(loss)),
+                None => {
+                    self.state.finishing = true;
+                    return Ok(Progress::default());
+                }
+            },
+        };
+        let problem = oracle.problem();
+        let history = &oracle.state.history;
+        let model = Model::fit(oracle.decisions(), history, plan, &gradient);
+        if history.is_kept() && self.state.failed < LEAPS {
+            return self.leap(oracle, &model, plan, loss);
+        }
+        let mut moves = ranked_moves(problem, plan, &model, self.settings.moves);
+        moves.reverse();
+        self.state.moves = Some(moves);
+        Ok(progress)
+    }
+
+    /// Mean option gradient and loss at a plan; `None` at the limit of evaluations.
+    fn gradient(
+        &self,
+        oracle: &mut Oracle<'_>,
+        plan: &[u32],
+    ) -> Result<Option<(Vec<f64>, f64)>, SearchError> {
         let draws = if oracle.is_deterministic() { 1 } else { self.settings.draws };
         let plans = vec![plan.to_vec(); draws as usize];
         let measured = oracle.gradients(NAME, &plans)?;
         if measured.is_empty() {
-            self.state.finishing = true;
-            return Ok(Progress::default());
+            return Ok(None);
         }
         let share = 1.0 / measured.len() as f64;
         let mut gradient = vec![0.0; oracle.decisions().option_count()];
@@ -97,10 +151,48 @@ impl Polish {
                 *mean += share * g;
             }
         }
-        let mut moves = ranked_moves(oracle.problem(), plan, &gradient, self.settings.moves);
-        moves.reverse();
-        self.state.moves = Some(moves);
-        Ok(Progress::measured(measured.iter().map(|m| m.loss).sum::<f64>() * share))
+        Ok(Some((gradient, measured.iter().map(|m| m.loss).sum::<f64>() * share)))
+    }
+
+    /// Measures the plan that the model promises most of.
+    fn leap(
+        &mut self,
+        oracle: &mut Oracle<'_>,
+        model: &Model,
+        plan: &[u32],
+        loss: f64,
+    ) -> Result<Progress, SearchError> {
+        let radius = self.state.radius.unwrap_or(plan.len());
+        let mut random = stream(self.seed, Purpose::Polish, self.state.leaps);
+        self.state.leaps += 1;
+        let found = leap(oracle.problem(), model, plan, radius, &mut random)
+            .filter(|target| oracle.state.history.find(target).is_none());
+        let measured = match found {
+            Some(target) => {
+                let Some((_, found)) = self.gradient(oracle, &target)? else {
+                    self.state.finishing = true;
+                    return Ok(Progress::default());
+                };
+                Some((target, found))
+            }
+            None => None,
+        };
+        let progress = Progress { loss: measured.as_ref().map(|m| m.1), ..Progress::default() };
+        match measured {
+            Some((target, found)) if found < loss => {
+                self.state.current = Some((target, found));
+                self.state.accepted += 1;
+                self.state.failed = 0;
+                self.state.radius = self.state.radius.map(|radius| 2 * radius);
+            }
+            _ => {
+                self.state.failed += 1;
+                if self.state.failed.is_multiple_of(2) {
+                    self.state.radius = Some((radius.min(plan.len()) / 2).max(LEAST_RADIUS));
+                }
+            }
+        }
+        Ok(progress)
     }
 
     /// Measures the next batch of moves and accepts the best if it improves the plan.
@@ -138,6 +230,7 @@ impl Polish {
         self.state.current = Some(accepted);
         self.state.moves = None;
         self.state.accepted += 1;
+        self.state.failed = 0;
         Ok(Progress::measured(found))
     }
 }
@@ -183,7 +276,7 @@ impl Method for Polish {
         if self.state.accepted >= self.settings.rounds {
             return self.next_start(oracle);
         }
-        self.rank(oracle, &plan)
+        self.rank(oracle, &plan, loss)
     }
 
     fn wind_up(&mut self) {

@@ -142,7 +142,7 @@ impl Context<'_> {
                 let steps = self.steps(own.steps, own.samples, rounding::EVALUATIONS);
                 Box::new(Reinforce::new(own, seed, steps))
             }
-            MethodName::Polish => Box::new(Polish::new(settings.polish.clone())),
+            MethodName::Polish => Box::new(Polish::new(settings.polish.clone(), seed)),
             MethodName::Rco | MethodName::Portfolio => {
                 let mut own = settings.rco.clone();
                 own.seed = seed;

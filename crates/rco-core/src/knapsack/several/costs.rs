@@ -33,8 +33,11 @@ impl Resource {
         let instance = Instance::new(decisions, resource, budget, true)?;
         let exactly = budget.kind == BudgetKind::Exactly;
         if exactly && !instance.aligned {
+            // The multiple of the unit below; above the largest total, that total.
+            let below = instance.total(instance.capacity);
             return Err(KnapsackError::JointlyInfeasible {
                 resources: format!("`{}`", budget.resource),
+                nearest: vec![(budget.resource.clone(), below)],
             });
         }
         let mut cost = vec![0; decisions.option_count()];

@@ -1,5 +1,7 @@
 //! Several budgets: Lagrangian bound, repair, and HiGHS on what reduced-cost fixing leaves.
 
+#[cfg(feature = "highs")]
+mod closest;
 mod costs;
 mod dual;
 #[cfg(feature = "highs")]
@@ -140,6 +142,21 @@ impl Several {
         names.join(", ")
     }
 
+    /// The error that says which totals can be had instead.
+    #[cfg(feature = "highs")]
+    fn infeasible(&self, offsets: &[usize], nodes: u64) -> KnapsackError {
+        let mut nearest = Vec::new();
+        if let Some(choices) = closest::closest(&self.resources, offsets, nodes) {
+            let mut used = Vec::new();
+            totals(&self.resources, offsets, &choices, &mut used);
+            let named = self.budgets.iter().zip(&self.alone).zip(used);
+            nearest.extend(named.map(|((budget, (instance, _)), reduced)| {
+                (budget.resource.clone(), instance.total(reduced))
+            }));
+        }
+        KnapsackError::JointlyInfeasible { resources: self.names(), nearest }
+    }
+
     /// Keeps `choices` if they are feasible and better than the incumbent.
     fn offer(
         &self,
@@ -190,7 +207,7 @@ impl Several {
             }
             match (found.end, incumbent.as_ref()) {
                 (exact::End::Infeasible, None) => {
-                    return Err(KnapsackError::JointlyInfeasible { resources: self.names() });
+                    return Err(self.infeasible(offsets, nodes));
                 }
                 (exact::End::Optimal, Some(best)) if verified => return Ok(best.value),
                 (exact::End::Limit, _) => return Ok(point.bound - found.bound.max(0.0)),

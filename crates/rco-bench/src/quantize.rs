@@ -20,7 +20,7 @@ use rco_model::head::Head;
 use rco_model::text::{Corpus, Side, TextSettings};
 use rco_model::{Batch, Model};
 use rco_quant::QuantError;
-use rco_quant::job::{Job, Prepared, Reporter, Tokens};
+use rco_quant::job::{Job, Prepared, Reporter};
 use rco_quant::known;
 use rco_quant::objective::PlanLoss;
 use rco_quant::teacher::{Taught, kl};
@@ -86,8 +86,16 @@ pub fn run(
     let head = original.head().map_err(QuantError::from)?;
     reporter.stage("held-out texts", None);
     let judges = judges(job, settings, &original)?;
-    let mut bench =
-        Bench { job, settings, prepared: &prepared, head, judges, rows: Vec::new(), curved: false, report };
+    let mut bench = Bench {
+        job,
+        settings,
+        prepared: &prepared,
+        head,
+        judges,
+        rows: Vec::new(),
+        curved: false,
+        report,
+    };
     for &budget in job.budgets() {
         reporter.stage(&format!("{budget} bytes"), None);
         bench.presets(budget, folder)?;
@@ -109,9 +117,9 @@ fn judges(
         // Both halves are held out: no contender sees this file.
         let mut corpus = Corpus::new(text).map_err(QuantError::from)?;
         corpus.add_file(path).map_err(QuantError::from)?;
-        let tokens = Tokens(&vocabulary);
-        let windows =
-            corpus.windows(&tokens, Side::HeldOut, settings.windows).map_err(QuantError::from)?;
+        let windows = corpus
+            .windows(&vocabulary, Side::HeldOut, settings.windows)
+            .map_err(QuantError::from)?;
         let batches = windows
             .iter()
             .map(|w| Batch::new(std::slice::from_ref(&w.tokens)))
@@ -152,8 +160,7 @@ impl Bench<'_> {
                     continue;
                 }
             }
-            let bytes =
-                std::fs::metadata(&path).map_err(QuantError::io(&path, "reading"))?.len();
+            let bytes = std::fs::metadata(&path).map_err(QuantError::io(&path, "reading"))?.len();
             made.push((bytes, preset.name(), path));
         }
         made.sort();

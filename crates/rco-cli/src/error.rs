@@ -50,9 +50,13 @@ pub(crate) enum CliError {
     Manifold(#[from] ManifoldError),
     #[error(transparent)]
     Quant(#[from] QuantError),
+    #[error("{path} is not UTF-8: the byte at {offset} begins no character; convert it first")]
+    NotText { path: PathBuf, offset: usize },
     #[error("several budgets would write {path}: put {{bpw}} or {{size}} into the name")]
     SameOutput { path: PathBuf },
-    #[error("{path} has {free} bytes free, about {needed} are needed: choose another disk with --run")]
+    #[error(
+        "{path} has {free} bytes free, about {needed} are needed: choose another disk with --run"
+    )]
     DiskTooSmall { path: PathBuf, needed: u64, free: u64 },
     #[error("interrupted; {hint}")]
     Interrupted { hint: String },
@@ -108,12 +112,16 @@ impl CliError {
                 _ => 1,
             },
             Self::Quant(error) => quant_code(error),
+            Self::NotText { .. } => 4,
             Self::Exists { .. }
             | Self::SameOutput { .. }
             | Self::Settings { .. }
             | Self::UnknownFamily { .. }
             | Self::Bench(BenchError::UnknownContender { .. }) => 2,
-            Self::NoFolder { .. } | Self::DiskTooSmall { .. } | Self::Io { .. } | Self::Stdout(_) => 5,
+            Self::NoFolder { .. }
+            | Self::DiskTooSmall { .. }
+            | Self::Io { .. }
+            | Self::Stdout(_) => 5,
             Self::OtherRun { .. } | Self::RunInUse { .. } | Self::RunDamaged { .. } => 6,
             Self::Bench(_) | Self::Geometry { .. } | Self::Manifold(_) => 1,
             Self::Interrupted { .. } => 130,
@@ -125,6 +133,7 @@ impl CliError {
 fn quant_code(error: &QuantError) -> u8 {
     match error {
         QuantError::BudgetTooSmall { .. } | QuantError::SourceFits { .. } => 3,
+        QuantError::TextTooShort { .. } => 4,
         QuantError::TypeUnusable { .. } | QuantError::Rule { .. } => 2,
         QuantError::Io { .. } => 5,
         QuantError::Changed { .. } | QuantError::Json { .. } => 6,

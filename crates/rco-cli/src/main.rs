@@ -39,6 +39,7 @@ enum Command {
     Solve(commands::solve::Args),
     #[command(subcommand, hide = true)]
     Check(commands::check::Check),
+    Eval(commands::eval::Args),
     Inspect(commands::inspect::Args),
     Schema(commands::schema::Args),
     #[command(subcommand)]
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Command::Solve(args) => commands::solve::run(&args),
         Command::Check(check) => commands::check::run(&check),
         Command::Bench(bench) => commands::bench::run(&bench),
+        Command::Eval(args) => commands::eval::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Schema(args) => commands::schema::run(&args),
     };

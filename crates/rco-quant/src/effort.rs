@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Effort {
+    /// Just enough to see that everything works; the plan is hardly searched for.
+    Trial,
     /// About a third of the default.
     Quick,
     /// The default.
@@ -18,8 +20,12 @@ pub enum Effort {
 
 impl Effort {
     /// Every effort, with its name.
-    pub const ALL: [(Self, &'static str); 3] =
-        [(Self::Quick, "quick"), (Self::Normal, "normal"), (Self::Thorough, "thorough")];
+    pub const ALL: [(Self, &'static str); 4] = [
+        (Self::Trial, "trial"),
+        (Self::Quick, "quick"),
+        (Self::Normal, "normal"),
+        (Self::Thorough, "thorough"),
+    ];
 
     /// The numbers behind it.
     pub fn plan(self) -> WorkPlan {
@@ -35,6 +41,17 @@ impl Effort {
             verified: 8,
         };
         match self {
+            Self::Trial => WorkPlan {
+                window: 64,
+                calibration: 8,
+                heldout: 4,
+                measured: 2,
+                fisher: 4,
+                steps: 3,
+                polish: 4,
+                verified: 4,
+                ..normal
+            },
             Self::Quick => WorkPlan {
                 calibration: 32,
                 heldout: 12,

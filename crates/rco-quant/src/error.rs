@@ -7,6 +7,7 @@ use rco_core::ProblemError;
 use rco_core::search::SearchError;
 use rco_formats::gguf::{GgufError, GgufFault, TensorType};
 use rco_formats::imatrix::{ImatrixError, ImatrixFault};
+use rco_formats::safetensors::SafetensorsError;
 use rco_ggml::GgmlError;
 use rco_model::ModelError;
 use rco_model::text::TextError;
@@ -158,6 +159,33 @@ pub enum QuantError {
     /// The model engine.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A text gives not one window.
+    #[error(
+        "{text} has {found} tokens, one window takes {needed}: give more text, or ask for \
+             shorter windows"
+    )]
+    TextTooShort {
+        /// The text.
+        text: String,
+        /// Tokens found.
+        found: usize,
+        /// Tokens needed.
+        needed: usize,
+    },
+    /// Two models have different vocabularies.
+    #[error(
+        "the model has {found} tokens, the reference {expected}: only models with the same \
+             vocabulary can be compared"
+    )]
+    OtherVocabulary {
+        /// Tokens of the model.
+        found: usize,
+        /// Tokens of the reference.
+        expected: usize,
+    },
+    /// Files of a Hugging Face folder.
+    #[error(transparent)]
+    Safetensors(#[from] SafetensorsError),
     /// The texts.
     #[error(transparent)]
     Text(#[from] TextError),

@@ -7,9 +7,9 @@
 //! `T · E[z zᵀ]`; its diagonal, halved, is what an option costs by itself to second order.
 
 use rco_core::rng::{Purpose, stream};
+use rco_model::Batch;
 use rco_model::engine::OptionGradients;
 use rco_model::head::Target;
-use rco_model::Batch;
 
 use crate::error::QuantError;
 use crate::objective::Candidates;

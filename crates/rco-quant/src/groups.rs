@@ -46,7 +46,11 @@ impl Groups {
                 let bytes = bytes.ok_or(QuantError::Overflow { what: "the size of a tensor" })?;
                 options.push(layout.padded(bytes));
             }
-            decided += choice.types.iter().position(|&ty| ty == choice.tensor.ty).map_or(0, |k| options[k]);
+            decided += choice
+                .types
+                .iter()
+                .position(|&ty| ty == choice.tensor.ty)
+                .map_or(0, |k| options[k]);
             costs.push(options);
         }
         let rest = layout

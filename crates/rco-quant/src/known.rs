@@ -39,9 +39,8 @@ pub fn plans(
     for preset in Preset::all() {
         // A preset that needs an importance matrix has no recipe without.
         let Ok(recipe) = rco_ggml::recipe(source, preset, importance) else { continue };
-        let plan = groups.nearest(|name| {
-            recipe.iter().find(|(tensor, _)| tensor == name).map(|(_, ty)| *ty)
-        });
+        let plan = groups
+            .nearest(|name| recipe.iter().find(|(tensor, _)| tensor == name).map(|(_, ty)| *ty));
         if fits(&plan) {
             recipes.push((groups.bytes(&plan), format!("llama.cpp's {}", preset.name()), plan));
         }

@@ -10,6 +10,7 @@
 //! * [`known`]: plans that others use.
 //! * [`output`], [`verify`]: the file of a plan, and what the runtime makes of it.
 
+pub mod compare;
 pub mod database;
 pub mod effort;
 mod error;
@@ -24,6 +25,7 @@ pub mod output;
 pub mod rules;
 mod samples;
 pub mod size;
+pub mod states;
 pub mod teacher;
 mod tensor;
 pub mod verify;

@@ -161,7 +161,9 @@ fn unusable(ty: TensorType, importance: bool) -> &'static str {
     match ty.layout() {
         None => "it is not known",
         Some(_) if !rco_ggml::can_encode(ty) => "ggml has no encoder for it",
-        Some(layout) if !importance && (layout.needs_importance || WANT_IMPORTANCE.contains(&ty)) => {
+        Some(layout)
+            if !importance && (layout.needs_importance || WANT_IMPORTANCE.contains(&ty)) =>
+        {
             "it needs an importance matrix"
         }
         Some(_) => "no tensor has rows of whole blocks and is larger in the source",

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use rco_core::Assignment;
 use rco_core::rng::{Purpose, stream};
 use rco_core::search::{Draw, Evaluation, Objective, ObjectiveError, Split};
-use rco_core::Assignment;
 use rco_formats::gguf::{GgufModel, TensorType};
 use rco_model::config::ModelConfig;
 use rco_model::engine::{OptionGradients, OptionTensors, Settings};
@@ -50,9 +50,8 @@ impl Candidates {
         // One set of weights for each type serves all groups.
         let mut by_type: Vec<(TensorType, Arc<GgufWeights>)> = Vec::new();
         for (ty, file) in database.files() {
-            let chosen = groups.menu().choices.iter().filter(|c| {
-                ty != c.tensor.ty && c.types.contains(&ty)
-            });
+            let chosen =
+                groups.menu().choices.iter().filter(|c| ty != c.tensor.ty && c.types.contains(&ty));
             let chosen = chosen.map(|c| (c.tensor.name.as_str(), Arc::clone(file)));
             by_type.push((ty, Arc::new(source.with_choices(chosen)?)));
         }
@@ -71,7 +70,8 @@ impl Candidates {
                     QuantError::ForeignOptions { path: "the option database".to_owned(), problem }
                 })
             };
-            let options = choice.types.iter().map(|&ty| of_type(ty)).collect::<Result<Vec<_>, _>>()?;
+            let options =
+                choice.types.iter().map(|&ty| of_type(ty)).collect::<Result<Vec<_>, _>>()?;
             offsets.push(offsets[offsets.len() - 1] + options.len());
             sources.push(options);
             let found = source.tensors().find(|(name, _)| *name == choice.tensor.name);

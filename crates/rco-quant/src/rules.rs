@@ -1,7 +1,7 @@
 //! Rules of the user: tensors that must be alike, tensors with a type of their own.
 
-use regex::Regex;
 use rco_formats::gguf::TensorType;
+use regex::Regex;
 
 use crate::error::QuantError;
 use crate::menu::Menu;
@@ -93,7 +93,9 @@ pub fn ties(
         out.extend(sets);
     }
     if fuse_friendly {
-        for [gate, up] in [["ffn_gate.weight", "ffn_up.weight"], ["ffn_gate_exps.weight", "ffn_up_exps.weight"]] {
+        for [gate, up] in
+            [["ffn_gate.weight", "ffn_up.weight"], ["ffn_gate_exps.weight", "ffn_up_exps.weight"]]
+        {
             out.extend(by_layer(menu, |name| name.ends_with(gate) || name.ends_with(up)));
         }
     }

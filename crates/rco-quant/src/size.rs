@@ -59,7 +59,9 @@ pub fn weights(model: &GgufModel) -> Result<u64, QuantError> {
     let mut sum = 0_u64;
     for (_, tensor) in model.tensors() {
         let elements = tensor.spec.elements()?;
-        sum = sum.checked_add(elements).ok_or(QuantError::Overflow { what: "the number of weights" })?;
+        sum = sum
+            .checked_add(elements)
+            .ok_or(QuantError::Overflow { what: "the number of weights" })?;
     }
     Ok(sum)
 }
@@ -158,7 +160,8 @@ pub fn beside(
     let width = key("feed_forward_length").unwrap_or(0).max(embedding);
 
     let overflow = QuantError::Overflow { what: "the size of the key-value cache" };
-    let cells = context.checked_next_multiple_of(CONTEXT_STEP).and_then(|c| c.checked_mul(parallel.max(1)));
+    let cells =
+        context.checked_next_multiple_of(CONTEXT_STEP).and_then(|c| c.checked_mul(parallel.max(1)));
     let side = |length: u64| {
         let row = kv.bytes(kv_heads.checked_mul(length)?)?;
         row.checked_mul(cells?)?.checked_mul(layers)
@@ -202,7 +205,8 @@ mod tests {
     fn metadata() -> Metadata {
         use rco_formats::gguf::Value;
         let mut m = Metadata::new();
-        m.set("general.architecture", Value::String(rco_formats::gguf::Text(b"llama".to_vec()))).unwrap();
+        m.set("general.architecture", Value::String(rco_formats::gguf::Text(b"llama".to_vec())))
+            .unwrap();
         for (key, value) in [
             ("llama.block_count", 32_u32),
             ("llama.embedding_length", 4096),

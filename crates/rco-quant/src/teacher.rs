@@ -5,6 +5,7 @@ use rco_model::head::{Head, Hidden, LossReport, Target};
 use rco_model::{Batch, GradientVisitor, Model, ModelError};
 
 use crate::error::QuantError;
+use crate::states::StateCache;
 
 /// Some batches of text and what the original model makes of them.
 #[derive(Debug)]
@@ -23,31 +24,23 @@ pub struct Teacher {
 }
 
 impl Teacher {
-    /// Runs the original model on all batches; `progress` is told after each.
+    /// Runs the original model on all batches that are not in `cache` yet; `progress` is
+    /// told how many are done.
     ///
     /// # Errors
-    /// Whatever the model meets.
+    /// Whatever model and cache meet.
     pub fn new(
         model: &Model,
         calibration: Vec<Batch>,
         heldout: Vec<Batch>,
-        progress: &mut dyn FnMut(usize, usize),
+        cache: &mut StateCache,
+        progress: &mut dyn FnMut(usize),
     ) -> Result<Self, QuantError> {
-        let total = calibration.len() + heldout.len();
-        let mut done = 0;
-        let mut teach = |batches: Vec<Batch>| -> Result<Taught, ModelError> {
-            let mut out = Vec::with_capacity(batches.len());
-            for batch in batches {
-                let hidden = model.hidden(&batch)?;
-                out.push((batch, hidden));
-                done += 1;
-                progress(done, total);
-            }
-            Ok(Taught { batches: out })
-        };
-        let calibration = teach(calibration)?;
-        let heldout = teach(heldout)?;
-        Ok(Self { head: model.head()?, calibration, heldout })
+        let count = calibration.len();
+        let batches = calibration.into_iter().chain(heldout).collect();
+        let mut taught = Taught::cached(model, batches, cache, progress)?.batches;
+        let heldout = Taught { batches: taught.split_off(count) };
+        Ok(Self { head: model.head()?, calibration: Taught { batches: taught }, heldout })
     }
 
     /// KL of `model` on a batch.
@@ -84,6 +77,32 @@ pub fn kl(head: &Head, model: &Model, taught: &Taught, n: usize) -> Result<LossR
 }
 
 impl Taught {
+    /// What the original model makes of batches; those in `cache` are read, the others
+    /// added to it. `progress` is told how many are done.
+    ///
+    /// # Errors
+    /// Whatever model and cache meet.
+    pub fn cached(
+        model: &Model,
+        batches: Vec<Batch>,
+        cache: &mut StateCache,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Self, QuantError> {
+        let mut out = Vec::with_capacity(batches.len());
+        for (n, batch) in batches.into_iter().enumerate() {
+            let hidden = if n < cache.len() {
+                Hidden::from_values(cache.read(n)?, model.config().hidden)?
+            } else {
+                let hidden = model.hidden(&batch)?;
+                cache.push(&hidden.values()?)?;
+                hidden
+            };
+            out.push((batch, hidden));
+            progress(n + 1);
+        }
+        Ok(Self { batches: out })
+    }
+
     /// What the original model makes of batches.
     ///
     /// # Errors

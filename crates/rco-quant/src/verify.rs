@@ -93,7 +93,8 @@ pub fn verify(
         let report = teacher.loss(&model, heldout, n)?;
         let len = batch.sequence_len();
         let taken = left.min(batch.sequences());
-        let tokens: Vec<_> = report.tokens.iter().filter(|t| t.row < taken * len).copied().collect();
+        let tokens: Vec<_> =
+            report.tokens.iter().filter(|t| t.row < taken * len).copied().collect();
         for (w, tokens) in tokens.chunks(len).enumerate() {
             let window = batch.tokens()[w * len..(w + 1) * len].to_vec();
             wanted.push((window, tokens.iter().map(|t| t.loss).collect()));
@@ -107,7 +108,8 @@ pub fn verify(
     let mut compressed = Runtime::open(file, &settings)?;
     let mut differences = Vec::new();
     for (window, losses) in &wanted {
-        let report = compare_logits(window, &original.logits(window)?, &compressed.logits(window)?)?;
+        let report =
+            compare_logits(window, &original.logits(window)?, &compressed.logits(window)?)?;
         differences.extend(report.tokens.iter().zip(losses).map(|(t, ours)| t.loss - ours));
         theirs.add(&report);
     }

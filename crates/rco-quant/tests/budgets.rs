@@ -43,9 +43,9 @@ fn two_hundred_random_budgets_are_kept_to_the_byte() {
     let groups = Groups::new(menu, &metadata(&model, provenance(0)).unwrap(), &specs).unwrap();
     // The surrogate: weight error, fixed.
     let choices = &groups.menu().choices;
-    let errors = choices.iter().flat_map(|c| {
-        c.types.iter().map(|&ty| -database.distortion(c, ty).unwrap().absolute)
-    });
+    let errors = choices
+        .iter()
+        .flat_map(|c| c.types.iter().map(|&ty| -database.distortion(c, ty).unwrap().absolute));
     let values: Vec<f64> = errors.chain([0.0]).collect();
     let (smallest, largest) = groups.range();
     let mut random = stream(1, Purpose::Instance, 0);
@@ -54,7 +54,8 @@ fn two_hundred_random_budgets_are_kept_to_the_byte() {
     for _ in 0..200 {
         let budget = smallest + random.below((largest - smallest + 1) as usize) as u64;
         let problem = groups.problem(budget, &[]).unwrap();
-        let mut solver = Solver::new(problem.decisions(), problem.budgets(), Settings::default()).unwrap();
+        let mut solver =
+            Solver::new(problem.decisions(), problem.budgets(), Settings::default()).unwrap();
         let mut plan = vec![0; problem.decisions().len()];
         solver.solve(&values, &mut plan).unwrap();
         let assignment = problem.decisions().expand(&plan);

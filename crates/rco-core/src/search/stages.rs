@@ -12,7 +12,8 @@ use super::rounding;
 use super::settings::SearchSettings;
 use crate::baselines::scores::estimator_price;
 use crate::baselines::{
-    Augmented, Evolution, Exact, Greedy, Known, Lagrangian, Penalty, Proxy, Random, Reinforce, Uniform,
+    Augmented, Evolution, Exact, Greedy, Known, Lagrangian, Penalty, Proxy, Random, Reinforce,
+    Uniform,
 };
 use crate::problem::Problem;
 

@@ -122,8 +122,7 @@ pub fn compare_logits(
             return Err(ModelError::BadTarget { what, expected, found });
         }
     }
-    let labels: Vec<Option<u32>> =
-        tokens.iter().skip(1).map(|&t| Some(t)).chain([None]).collect();
+    let labels: Vec<Option<u32>> = tokens.iter().skip(1).map(|&t| Some(t)).chain([None]).collect();
     if let Some(&token) = tokens.iter().find(|&&t| t as usize >= vocabulary) {
         return Err(ModelError::TokenOutOfRange { token, vocabulary });
     }

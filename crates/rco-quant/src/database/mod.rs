@@ -80,7 +80,9 @@ impl OptionDatabase {
             let wanted: Vec<&Choice> = of_type(ty).collect();
             let weights: u64 = wanted.iter().map(|c| c.weights).sum();
             let entry = match manifest.file(ty) {
-                Some(entry) if wanted.iter().all(|c| entry.tensors.contains_key(&c.tensor.name)) => {
+                Some(entry)
+                    if wanted.iter().all(|c| entry.tensors.contains_key(&c.tensor.name)) =>
+                {
                     check(&file, entry)?;
                     entry.clone()
                 }

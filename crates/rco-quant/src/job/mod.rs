@@ -9,8 +9,7 @@ mod texts;
 pub use open::Job;
 pub use outlook::{Outlook, OutlookOrder};
 pub use settings::{JobSettings, Order, Target};
-pub use texts::Tokens;
-pub use stages::{FileOutcome, JobOutcome, Prepared};
+pub use stages::{FileOutcome, JobOutcome, Prepared, written_plan};
 
 use rco_core::search::Observer;
 

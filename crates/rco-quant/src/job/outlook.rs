@@ -97,21 +97,22 @@ impl Job {
         let seconds = 2.0 * active as f64 * tokens as f64 / SPEED
             + encoded_weights as f64 / ENCODING
             + backward as f64 * encoded_weights as f64 / 1e9;
-        let outlook_orders = self.settings.orders.iter().zip(&self.budgets).map(|(order, &budget)| {
-            let needs = match order.target {
-                Target::Memory { context, kv, parallel, .. } => {
-                    Some(beside(model.metadata(), context, parallel, kv)?)
-                }
-                _ => None,
-            };
-            Ok(OutlookOrder {
-                budget,
-                bits_per_weight: 8.0 * budget as f64 / weights as f64,
-                kv_cache: needs.map(|Beside { kv_cache, .. }| kv_cache),
-                compute: needs.map(|Beside { compute, .. }| compute),
-                output: order.output.display().to_string(),
-            })
-        });
+        let outlook_orders =
+            self.settings.orders.iter().zip(&self.budgets).map(|(order, &budget)| {
+                let needs = match order.target {
+                    Target::Memory { context, kv, parallel, .. } => {
+                        Some(beside(model.metadata(), context, parallel, kv)?)
+                    }
+                    _ => None,
+                };
+                Ok(OutlookOrder {
+                    budget,
+                    bits_per_weight: 8.0 * budget as f64 / weights as f64,
+                    kv_cache: needs.map(|Beside { kv_cache, .. }| kv_cache),
+                    compute: needs.map(|Beside { compute, .. }| compute),
+                    output: order.output.display().to_string(),
+                })
+            });
         Ok(Outlook {
             architecture: model.metadata().architecture().unwrap_or_default().to_owned(),
             weights,

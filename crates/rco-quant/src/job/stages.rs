@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rco_core::search::{CheckpointSettings, Fanout, JsonlHistory, SearchOutcome, search};
 use rco_core::Assignment;
+use rco_core::search::{CheckpointSettings, Fanout, JsonlHistory, SearchOutcome, search};
 use rco_formats::atomic::WriteOptions;
-use rco_formats::gguf::TensorType;
+use rco_formats::gguf::{GgufModel, TensorType};
 use rco_formats::imatrix::Imatrix;
 use rco_model::engine::Settings;
 use serde::Serialize;
@@ -27,6 +27,7 @@ use crate::objective::{Candidates, PlanLoss};
 use crate::output::{Provenance, metadata, plan_sha256, tensors, write};
 use crate::rules;
 use crate::samples::SampleFile;
+use crate::states::StateCache;
 use crate::teacher::Teacher;
 use crate::verify::{Verified, check_file, verify};
 
@@ -157,8 +158,10 @@ impl Job {
         let (calibration, heldout) = texts.batches(&work)?;
         reporter.stage("original model", Some((calibration.len() + heldout.len()) as u64));
         let original = candidates.original()?;
-        let mut advance = |done: usize, _| reporter.advance(done as u64, "");
-        let teacher = Teacher::new(&original, calibration, heldout, &mut advance)?;
+        let mut advance = |done: usize| reporter.advance(done as u64, "");
+        let taught_by = format!("{source_sha256} {} {}", texts.sha256(), work.per_gradient);
+        let mut cache = StateCache::open(&folder.join("teacher"), &taught_by)?;
+        let teacher = Teacher::new(&original, calibration, heldout, &mut cache, &mut advance)?;
         drop(original);
 
         reporter.stage("sensitivities", Some(work.fisher));
@@ -190,8 +193,7 @@ impl Job {
         let Prepared { database, groups, candidates, teacher, .. } = prepared;
         let work = self.settings.effort.plan();
         reporter.stage("known recipes", None);
-        let known =
-            known::plans(groups, &self.settings.model, Some(&prepared.importance), budget)?;
+        let known = known::plans(groups, &self.settings.model, Some(&prepared.importance), budget)?;
         let run = folder.join(format!("search-{budget}"));
         std::fs::create_dir_all(&run).map_err(QuantError::io(&run, "creating the folder"))?;
         let mut settings = work.search(self.settings.seed);
@@ -209,7 +211,10 @@ impl Job {
         reporter.stage("writing", None);
         let bytes = groups.bytes(plan);
         let options = WriteOptions { force: self.settings.force };
-        write(groups, database, &types, self.provenance(budget), &order.output, options)?;
+        // A run that was killed after this point finds its file there.
+        if written_plan(&order.output).as_deref() != Some(&*plan_sha256(groups.menu(), &types)) {
+            write(groups, database, &types, self.provenance(budget), &order.output, options)?;
+        }
         check_file(&order.output, groups, &types, bytes)?;
         let verified = if self.settings.verify {
             reporter.stage("checking in llama.cpp", None);
@@ -302,14 +307,20 @@ impl Prepared {
     }
 }
 
+/// SHA-256 of the plan that a file of ours was made by; `None` for any other file.
+pub fn written_plan(path: &Path) -> Option<String> {
+    let file = GgufModel::open(path).ok()?;
+    file.metadata().str("rco.plan_sha256").map(str::to_owned)
+}
+
 /// Fewest bytes by which one tensor can grow.
 fn next_step(groups: &Groups, plan: &Assignment) -> Option<u64> {
     let choices = groups.menu().choices.iter().enumerate();
     let steps = choices.flat_map(|(g, choice)| {
         let now = groups.cost(g, plan.option(g));
-        (0..choice.types.len()).map(move |k| groups.cost(g, k)).filter_map(move |c| {
-            c.checked_sub(now).filter(|&step| step > 0)
-        })
+        (0..choice.types.len())
+            .map(move |k| groups.cost(g, k))
+            .filter_map(move |c| c.checked_sub(now).filter(|&step| step > 0))
     });
     steps.min()
 }

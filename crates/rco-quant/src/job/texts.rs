@@ -8,8 +8,8 @@ use rco_formats::imatrix::Imatrix;
 use rco_ggml::{Runtime, RuntimeSettings, Sampling, Vocabulary};
 use rco_model::engine::Settings;
 use rco_model::importance::Importance;
-use rco_model::text::{Corpus, Side, TextSettings, Tokenise};
-use rco_model::{Batch, Model, ModelError};
+use rco_model::text::{Corpus, Side, TextSettings};
+use rco_model::{Batch, Model};
 use serde::{Deserialize, Serialize};
 
 use super::Reporter;
@@ -37,20 +37,6 @@ pub(super) struct Texts {
     pub(super) prompt: String,
 }
 
-/// llama.cpp's tokenizer.
-#[derive(Debug)]
-pub struct Tokens<'a>(pub &'a Vocabulary);
-
-impl Tokenise for Tokens<'_> {
-    fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        Ok(self.0.encode(text, false))
-    }
-
-    fn bos(&self) -> Option<u32> {
-        self.0.bos().filter(|_| self.0.adds_bos())
-    }
-}
-
 impl Texts {
     /// The texts of a job. Text that the model writes is kept in the run folder.
     pub(super) fn new(
@@ -67,9 +53,8 @@ impl Texts {
             for path in &job.settings.texts {
                 corpus.add_file(path)?;
             }
-            let tokens = Tokens(&vocabulary);
             let side = |side, count| -> Result<Vec<Vec<u32>>, QuantError> {
-                let windows = corpus.windows(&tokens, side, count)?;
+                let windows = corpus.windows(&vocabulary, side, count)?;
                 Ok(windows.into_iter().map(|w| w.tokens).collect())
             };
             let calibration = side(Side::Calibration, work.calibration)?;

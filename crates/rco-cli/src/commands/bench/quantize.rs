@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use rco_bench::quantize::{QuantizeSettings, Row, run as measure};
+use rco_formats::gguf::TensorType;
 use rco_problems::file::Quantity;
 use rco_quant::effort::Effort;
 use rco_quant::job::{Job, JobSettings, Order, Target};
 use rco_quant::menu::TypeFilter;
-use rco_formats::gguf::TensorType;
 use rco_quant::rules::parse_type;
 
 use super::{create_folder, write_csv};
@@ -46,7 +46,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = parse_type)]
     types: Vec<TensorType>,
 
-    /// How much work to spend: quick, normal or thorough
+    /// How much work to spend: trial, quick, normal or thorough
     #[arg(long, value_name = "LEVEL", default_value = "normal", value_parser = parse_effort)]
     effort: Effort,
 

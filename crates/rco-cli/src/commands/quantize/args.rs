@@ -103,7 +103,7 @@ pub(crate) struct Args {
     #[arg(long)]
     fuse_friendly: bool,
 
-    /// How much work to spend: quick, normal or thorough
+    /// How much work to spend: trial, quick, normal or thorough
     #[arg(long, value_name = "LEVEL", default_value = "normal", value_parser = parse_effort)]
     effort: Effort,
 
@@ -151,7 +151,9 @@ pub(crate) struct Args {
 
 pub(crate) fn parse_effort(text: &str) -> Result<Effort, String> {
     let found = Effort::ALL.into_iter().find(|(_, name)| *name == text);
-    found.map(|(effort, _)| effort).ok_or_else(|| "expected quick, normal or thorough".to_owned())
+    found
+        .map(|(effort, _)| effort)
+        .ok_or_else(|| "expected trial, quick, normal or thorough".to_owned())
 }
 
 impl Args {

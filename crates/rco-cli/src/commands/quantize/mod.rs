@@ -7,7 +7,7 @@ mod report;
 use std::fs;
 use std::path::Path;
 
-use rco_quant::job::{Job, JobOutcome, JobSettings};
+use rco_quant::job::{Job, JobOutcome, JobSettings, written_plan};
 use serde_json::{Value, json};
 
 pub(crate) use self::args::Args;
@@ -20,16 +20,17 @@ use crate::run_folder::{Description, RunFolder};
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     let settings = args.settings()?;
     if !args.dry_run {
+        let resumed = args.folder(&settings).0.join("run.json").exists();
         for order in &settings.orders {
-            output::check_target(&order.output, args.force)?;
+            // A run that was killed may have written its file already.
+            let own = resumed && written_plan(&order.output).is_some();
+            output::check_target(&order.output, args.force || own)?;
         }
         if let Some(path) = &args.tensor_types_file {
             output::check_target(path, args.force)?;
         }
     }
-    rayon::ThreadPoolBuilder::new().num_threads(settings.threads).build_global().map_err(
-        |source| rco_core::search::SearchError::Threads { threads: settings.threads, source },
-    )?;
+    super::start_threads(settings.threads)?;
     let mut out = if args.quiet || args.json { Out::none() } else { Out::stdout() };
     let job = Job::open(settings)?;
     let outlook = job.outlook()?;

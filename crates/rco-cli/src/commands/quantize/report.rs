@@ -22,7 +22,10 @@ pub(super) fn outlook(
     let bits = 8.0 * outlook.source_bytes as f64 / outlook.weights as f64;
     out.field("architecture", &outlook.architecture)?;
     out.field("weights", grouped(outlook.weights))?;
-    out.field("size", format!("{}, {bits:.2} bits per weight", amount(outlook.source_bytes, "bytes")))?;
+    out.field(
+        "size",
+        format!("{}, {bits:.2} bits per weight", amount(outlook.source_bytes, "bytes")),
+    )?;
     let tensors = count(outlook.groups as u64, "tensor");
     out.field("to decide", format!("{tensors}, {}", count(outlook.options as u64, "option")))?;
     let types: Vec<String> =
@@ -68,9 +71,15 @@ pub(super) fn outcome(out: &mut Out, outcome: &JobOutcome, plan: bool) -> Result
                 ),
             )?;
             let top = runtime.same_top;
-            out.field("same top", format!("{:.2} % ± {:.2}", 100.0 * top.value, 100.0 * top.error))?;
+            out.field(
+                "same top",
+                format!("{:.2} % ± {:.2}", 100.0 * top.value, 100.0 * top.error),
+            )?;
             if let (Some(ppl), Some(before)) = (runtime.perplexity, runtime.teacher_perplexity) {
-                out.field("perplexity", format!("{:.3} (original {:.3})", ppl.value, before.value))?;
+                out.field(
+                    "perplexity",
+                    format!("{:.3} (original {:.3})", ppl.value, before.value),
+                )?;
             }
             out.field("it writes", checked.sentence.replace('\n', " "))?;
         }

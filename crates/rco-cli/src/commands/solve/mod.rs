@@ -15,11 +15,11 @@ use rco_problems::file::{Instance, ReadOptions, read};
 use serde_json::{Value, json};
 
 pub(crate) use self::args::Args;
-use crate::progress::{Bar, Interrupt};
 use self::report::Report;
 use crate::error::CliError;
 use crate::output::{self, Out};
 use crate::plan::Plan;
+use crate::progress::{Bar, Interrupt};
 use crate::run_folder::{Description, RunFolder};
 
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
@@ -48,7 +48,8 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
             Some(RunFolder::open(dir, &description)?)
         }
     };
-    start_threads(&settings)?;
+    // The objective runs on rayon's global pool, the search on one of its own.
+    super::start_threads(settings.threads)?;
     let outcome = {
         let mut interrupt = Interrupt::new(match folder {
             Some(_) => Control::Interrupt,
@@ -89,14 +90,6 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         return Err(CliError::Interrupted { hint });
     }
     Ok(())
-}
-
-/// The objective runs on rayon's global pool, the search on one of its own.
-fn start_threads(settings: &SearchSettings) -> Result<(), CliError> {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(settings.threads)
-        .build_global()
-        .map_err(|source| SearchError::Threads { threads: settings.threads, source }.into())
 }
 
 fn describe(

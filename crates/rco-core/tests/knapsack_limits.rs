@@ -79,7 +79,7 @@ fn an_exactly_budget_of_many_huge_costs_is_met() {
         let (problem, mut values) =
             hostile(groups, |low, high| Budget::exactly("bytes", u64::midpoint(low, high)));
         let mut random = stream(3, Purpose::Instance, 2);
-        values.iter_mut().for_each(|v| *v = random.normal());
+        values.fill_with(|| random.normal());
         let settings = Settings { max_nodes: 300_000, max_states: 1 << 18, ..Settings::default() };
         let mut solver = Solver::new(problem.decisions(), problem.budgets(), settings).unwrap();
         let mut choices = vec![0; groups];

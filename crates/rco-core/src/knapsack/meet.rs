@@ -192,17 +192,16 @@ pub(super) fn reach(instance: &Instance, settings: &Settings) -> Option<Reach> {
 }
 
 /// The solution with the smallest sum of `losses` among those that cost `target`, if
-/// both halves fit into the limits: its places and its loss, or `None` inside if there
-/// is no such solution.
+/// both halves fit into the limits and there is one: its places and its loss.
 pub(super) fn best(
     instance: &Instance,
     losses: &[f64],
     target: i64,
     settings: &Settings,
-) -> Option<Option<(Vec<u32>, f64)>> {
+) -> Option<(Vec<u32>, f64)> {
     let halves = Halves::new(instance, losses, settings)?;
     let near = nearest(&halves.lists[0].states, &halves.lists[1].states, target);
-    Some(near.met.map(|pair| (halves.places(pair.traces, instance.len()), pair.loss)))
+    near.met.map(|pair| (halves.places(pair.traces, instance.len()), pair.loss))
 }
 
 /// Two partial solutions that make a whole one.
@@ -427,10 +426,9 @@ mod tests {
         let mut totals = vec![(0, 0.0)];
         for bounds in instance.starts.windows(2) {
             let mut next = Vec::new();
-            for place in bounds[0]..bounds[1] {
-                next.extend(
-                    totals.iter().map(|(t, l)| (t + instance.cost[place], l + losses[place])),
-                );
+            let own = instance.cost.iter().zip(&losses).take(bounds[1]).skip(bounds[0]);
+            for (cost, loss) in own {
+                next.extend(totals.iter().map(|(t, l)| (t + cost, l + loss)));
             }
             totals = next;
         }
@@ -454,13 +452,13 @@ mod tests {
                     if below == target { Reach::Met } else { Reach::Between { below, above } };
                 let settings = Settings::default();
                 assert_eq!(reach(&instance, &settings), Some(expected), "{seed} {share}");
-                let (places, loss) = best(&instance, &losses, below, &settings).unwrap().unwrap();
+                let (places, loss) = best(&instance, &losses, below, &settings).unwrap();
                 let least = totals.iter().find(|t| t.0 == below).unwrap().1;
                 assert!((loss - least).abs() < 1e-12, "{seed} {share}: {loss} {least}");
                 let cost: i64 = places.iter().map(|&p| instance.cost[p as usize]).sum();
                 assert_eq!(cost, below);
                 if below != target {
-                    assert_eq!(best(&instance, &losses, target, &settings), Some(None));
+                    assert_eq!(best(&instance, &losses, target, &settings), None);
                 }
             }
         }

@@ -80,7 +80,7 @@ impl Single {
         offsets: &[usize],
         values: &[f64],
         choices: &mut [u32],
-    ) -> Result<Certificate, KnapsackError> {
+    ) -> Certificate {
         self.linear.solve(&self.instance, values, self.instance.capacity, self.exactly);
         let task = Task {
             lambda: self.linear.lambda,
@@ -89,7 +89,7 @@ impl Single {
             grain: grain(values),
         };
         let start = self.collect(task, values);
-        let outcome = self.search(task, values, start)?;
+        let outcome = self.search(task, values, start);
 
         let mut cost = 0;
         for (decision, choice) in choices.iter_mut().enumerate() {
@@ -112,7 +112,7 @@ impl Single {
             _ if gap > 0.0 => Status::LimitReached,
             _ => Status::Optimal,
         };
-        Ok(Certificate { value, bound, gap, cost, slack: self.budget.limit - cost, status })
+        Certificate { value, bound, gap, cost, slack: self.budget.limit - cost, status }
     }
 
     /// Collects the options that could improve on the break solution or on the best
@@ -148,7 +148,7 @@ impl Single {
     }
 
     /// Searches the core and leaves the best solution in `place`.
-    fn search(&mut self, task: Task, values: &[f64], start: f64) -> Result<Outcome, KnapsackError> {
+    fn search(&mut self, task: Task, values: &[f64], start: f64) -> Outcome {
         let Settings { max_states, max_nodes, effort } = self.settings;
         // The upper end keeps indices of partial solutions within 32 bits.
         let max_states = max_states.clamp(16, 1 << 28);
@@ -186,7 +186,7 @@ impl Single {
         if self.halves && best.proven < best.shortfall {
             let losses = self.losses(task, values);
             let capacity = self.instance.capacity;
-            if let Some(Some((places, loss))) =
+            if let Some((places, loss)) =
                 meet::best(&self.instance, &losses, capacity, &self.settings)
             {
                 self.place = places;
@@ -196,7 +196,7 @@ impl Single {
         if best.shortfall.is_infinite() {
             best.shortfall = self.fall_back(task, values);
         }
-        Ok(best)
+        best
     }
 
     /// Leaves a solution of the capacity in `place` that need not be a good one, or the
@@ -204,15 +204,14 @@ impl Single {
     fn fall_back(&mut self, task: Task, values: &[f64]) -> f64 {
         let losses = self.losses(task, values);
         let capacity = self.instance.capacity;
-        match witness(&self.instance, capacity, &self.settings) {
-            Some(places) => self.place = places,
-            None => {
-                let start = &self.linear.place;
-                let found = meet::search(&self.instance, start, &losses, capacity, &self.settings);
-                self.place = found.places;
-                if found.total < capacity {
-                    self.missed = Some((found.total, found.above));
-                }
+        if let Some(places) = witness(&self.instance, capacity, &self.settings) {
+            self.place = places;
+        } else {
+            let start = &self.linear.place;
+            let found = meet::search(&self.instance, start, &losses, capacity, &self.settings);
+            self.place = found.places;
+            if found.total < capacity {
+                self.missed = Some((found.total, found.above));
             }
         }
         let cost: i64 = self.place.iter().map(|&place| self.instance.cost[place as usize]).sum();
@@ -287,7 +286,7 @@ mod tests {
                 let values: Vec<f64> = (0..decisions.option_count())
                     .map(|j| (j % 7) as f64 + random.normal())
                     .collect();
-                let certificate = single.solve(decisions.offsets(), &values, &mut choices).unwrap();
+                let certificate = single.solve(decisions.offsets(), &values, &mut choices);
                 assert_eq!(certificate.status, Status::Optimal);
             }
             (single.linear.capacity(), single.core.capacity(), single.place.capacity())

@@ -79,9 +79,9 @@ impl Solver {
     /// Ties are broken the same way in every call with equal input.
     ///
     /// # Errors
-    /// [`KnapsackError::Length`], [`KnapsackError::BadValue`],
-    /// [`KnapsackError::Undecided`]; with several budgets also
-    /// [`KnapsackError::JointlyInfeasible`] and [`KnapsackError::Highs`].
+    /// [`KnapsackError::Length`] and [`KnapsackError::BadValue`]; with several budgets
+    /// also [`KnapsackError::JointlyInfeasible`], [`KnapsackError::Undecided`] and
+    /// [`KnapsackError::Highs`].
     pub fn solve(
         &mut self,
         values: &[f64],
@@ -89,7 +89,7 @@ impl Solver {
     ) -> Result<Certificate, KnapsackError> {
         self.check(values, choices)?;
         let certificate = match &mut self.method {
-            Method::Single(single) => single.solve(&self.offsets, values, choices)?,
+            Method::Single(single) => single.solve(&self.offsets, values, choices),
             Method::Several(several) => several.solve(&self.offsets, values, choices)?,
         };
         for (total, costs) in self.totals.iter_mut().zip(&self.costs) {

@@ -109,7 +109,9 @@ impl Model {
             let enough = LEAST_CURVATURE * left * (moved.len() as f64).sqrt();
             if left > LEAST_CURVATURE * size && curvature.abs() > enough {
                 let scale = 1.0 / curvature.abs().sqrt();
-                rest.iter_mut().for_each(|r| *r *= scale);
+                for r in &mut rest {
+                    *r *= scale;
+                }
                 signs.push(curvature.signum());
                 updates.push(rest);
             }

@@ -110,15 +110,13 @@ impl Polish {
         loss: f64,
     ) -> Result<Progress, SearchError> {
         let known = oracle.state.history.find(plan).map(<[f64]>::to_vec);
-        let (gradient, progress) = match known {
-            Some(gradient) => (gradient, Progress::default()),
-            None => match self.gradient(oracle, plan)? {
-                Some((gradient, loss)) => (gradient, Progress::measured(loss)),
-                None => {
-                    self.state.finishing = true;
-                    return Ok(Progress::default());
-                }
-            },
+        let (gradient, progress) = if let Some(gradient) = known {
+            (gradient, Progress::default())
+        } else if let Some((gradient, loss)) = self.gradient(oracle, plan)? {
+            (gradient, Progress::measured(loss))
+        } else {
+            self.state.finishing = true;
+            return Ok(Progress::default());
         };
         let problem = oracle.problem();
         let history = &oracle.state.history;

@@ -31,13 +31,13 @@ impl Effort {
     pub fn plan(self) -> WorkPlan {
         let normal = WorkPlan {
             window: 256,
-            calibration: 64,
-            heldout: 24,
+            calibration: 48,
+            heldout: 16,
             measured: 8,
             per_gradient: 2,
-            fisher: 48,
-            steps: 60,
-            polish: 60,
+            fisher: 32,
+            steps: 32,
+            polish: 32,
             verified: 8,
         };
         match self {
@@ -57,19 +57,19 @@ impl Effort {
                 heldout: 12,
                 measured: 6,
                 fisher: 24,
-                steps: 16,
-                polish: 16,
+                steps: 14,
+                polish: 14,
                 verified: 4,
                 ..normal
             },
             Self::Normal => normal,
             Self::Thorough => WorkPlan {
-                calibration: 128,
-                heldout: 48,
+                calibration: 96,
+                heldout: 32,
                 measured: 16,
                 fisher: 96,
-                steps: 160,
-                polish: 160,
+                steps: 96,
+                polish: 96,
                 verified: 16,
                 ..normal
             },

@@ -98,7 +98,16 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     create_folder(&args.run)?;
     let job = Job::open(settings)?;
     let mut stages = Stages::new(false);
+    if let Some(dir) = &args.out {
+        create_folder(dir)?;
+    }
+    let mut so_far: Vec<Row> = Vec::new();
     let mut progress = |row: &Row| {
+        so_far.push(row.clone());
+        if let Some(dir) = &args.out {
+            // What is there when a long run is stopped; the whole is written in the end.
+            let _ = write_csv(&dir.join("results.csv"), &so_far);
+        }
         crate::output::note(&format!(
             "{} {} {}: {:.5} ± {:.5}",
             row.budget, row.contender, row.text, row.kl, row.error
@@ -107,7 +116,6 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     let rows = measure(&job, &bench, &args.run, &mut stages, &mut progress)?;
     stages.finish();
     if let Some(dir) = &args.out {
-        create_folder(dir)?;
         write_csv(&dir.join("results.csv"), &rows)?;
     }
     Out::stdout().line(table(&rows))

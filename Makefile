@@ -1,4 +1,4 @@
-# make demo            build and solve a problem of the size of an 8B model
+# make demo            build, solve a problem of the size of an 8B model, fit the bundled model
 # make test            all checks: format, lints, docs, licences, tests
 # make bench-knapsack  the exact knapsack against the clock and HiGHS
 # make bench-synthetic RCO against the baselines on problems with known optima
@@ -26,6 +26,10 @@ FUZZ_SECONDS ?= 300
 
 demo: build
 	$(RCO) solve examples/problems/qwen3-8b-gguf.json
+	$(RCO) quantize assets/tiny-moe/tiny-moe.bf16.gguf --size 3.9MB --effort quick --force \
+		-o $(CARGO_TARGET_DIR)/tiny-moe-3.9MB.gguf
+	$(RCO) eval $(CARGO_TARGET_DIR)/tiny-moe-3.9MB.gguf --runtime llama.cpp --windows 16 --window 256 \
+		--against assets/tiny-moe/tiny-moe.bf16.gguf --text README.md --text ARCHITECTURE.md
 
 test: setup
 	cargo fmt --all --check

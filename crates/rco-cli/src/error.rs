@@ -133,7 +133,6 @@ impl CliError {
 fn quant_code(error: &QuantError) -> u8 {
     match error {
         QuantError::BudgetTooSmall { .. } | QuantError::SourceFits { .. } => 3,
-        QuantError::TextTooShort { .. } => 4,
         QuantError::TypeUnusable { .. } | QuantError::Rule { .. } => 2,
         QuantError::Io { .. } => 5,
         QuantError::Changed { .. } | QuantError::Json { .. } => 6,

@@ -185,7 +185,7 @@ pub fn in_runtime(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<OnText>, QuantError> {
     let longest = texts.iter().flat_map(|(_, w)| w.iter().map(Vec::len)).max().unwrap_or(1);
-    let settings = RuntimeSettings { threads, context: longest, ..RuntimeSettings::default() };
+    let settings = RuntimeSettings { threads, context: longest };
     let mut teacher = Runtime::open(reference, &settings)?;
     let mut student = Runtime::open(model, &settings)?;
     let (found, expected) = (student.vocabulary().size(), teacher.vocabulary().size());

@@ -33,7 +33,9 @@ pub fn sample(
     let mut z = visitor.into_values();
     z.resize(candidates.option_count(), 0.0);
     let scale = (batch.rows() as f64).sqrt();
-    z.iter_mut().for_each(|z| *z *= scale);
+    for z in &mut z {
+        *z *= scale;
+    }
     Ok(z)
 }
 

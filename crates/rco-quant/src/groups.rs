@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rco_core::{Assignment, Budget, GroupSpec, OptionSpec, Problem};
-use rco_formats::gguf::{Layout, Metadata, TensorSpec, TensorType};
+use rco_formats::gguf::{Layout, Metadata, TensorSpec, TensorType, TypeLayout};
 
 use crate::error::QuantError;
 use crate::menu::Menu;
@@ -125,9 +125,9 @@ impl Groups {
         let choices = self.menu.choices.iter().zip(&self.costs).map(|(choice, costs)| {
             let ty = wanted(&choice.tensor.name).unwrap_or(choice.tensor.ty);
             let exact = choice.types.iter().position(|&t| t == ty);
-            let bits = ty.layout().map_or(f64::INFINITY, |l| l.bits_per_weight());
+            let bits = ty.layout().map_or(f64::INFINITY, TypeLayout::bits_per_weight);
             let enough = |k: &usize| {
-                let found = choice.types[*k].layout().map_or(0.0, |l| l.bits_per_weight());
+                let found = choice.types[*k].layout().map_or(0.0, TypeLayout::bits_per_weight);
                 found >= bits
             };
             let by_cost = |k: &usize| costs[*k];

@@ -7,12 +7,14 @@ use rco_formats::inspect::role;
 use crate::error::QuantError;
 
 /// Which types may be chosen.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct TypeFilter {
     /// Only these; empty allows all that are made for ordinary weights.
     pub only: Vec<TensorType>,
     /// Never these.
     pub without: Vec<TensorType>,
+    /// Fewest bits per weight of a type that is not named in `only`.
+    pub least_bits: f64,
 }
 
 impl TypeFilter {
@@ -24,7 +26,9 @@ impl TypeFilter {
         if self.only.is_empty() {
             // Types meant for models trained with two or three values lose half of what
             // ordinary weights say (design §6).
-            ty.layout().is_some_and(|l| l.class == TypeClass::Block)
+            ty.layout().is_some_and(|l| {
+                l.class == TypeClass::Block && l.bits_per_weight() >= self.least_bits
+            })
         } else {
             self.only.contains(&ty)
         }

@@ -1,5 +1,6 @@
 //! The loss of a plan: mean KL from the original model, and its option gradients.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use rco_core::Assignment;
@@ -204,11 +205,11 @@ impl<'a> PlanLoss<'a> {
         let mut text = format!("{origin} {measured} {seed}");
         for taught in [&teacher.calibration, &teacher.heldout] {
             for n in 0..taught.len() {
-                text.push_str(&format!("|{:?}", taught.batch(n).tokens()));
+                let _ = write!(text, "|{:?}", taught.batch(n).tokens());
             }
         }
         for score in &scores {
-            text.push_str(&format!(" {:016x}", score.to_bits()));
+            let _ = write!(text, " {:016x}", score.to_bits());
         }
         let fingerprint = sha256(text.as_bytes());
         Self { candidates, teacher, measured, seed, scores, known, curvature: None, fingerprint }

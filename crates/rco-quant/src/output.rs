@@ -55,8 +55,8 @@ fn text(value: &str) -> Value {
 /// SHA-256 of a plan: of a line `tensor type` for each tensor of the menu, in its order.
 pub fn plan_sha256(menu: &Menu, types: &[TensorType]) -> String {
     let lines = menu.choices.iter().zip(types);
-    let lines: String = lines.map(|(c, ty)| format!("{} {ty}\n", c.tensor.name)).collect();
-    sha256(lines.as_bytes())
+    let lines: Vec<String> = lines.map(|(c, ty)| format!("{} {ty}\n", c.tensor.name)).collect();
+    sha256(lines.concat().as_bytes())
 }
 
 /// The tensors of the source, in their order.

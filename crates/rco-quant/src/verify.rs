@@ -103,7 +103,7 @@ pub fn verify(
     }
     drop(model);
     let context = wanted.iter().map(|(w, _)| w.len()).max().unwrap_or(1).max(SENTENCE * 4);
-    let settings = RuntimeSettings { threads, context, ..RuntimeSettings::default() };
+    let settings = RuntimeSettings { threads, context };
     let mut original = Runtime::open(source, &settings)?;
     let mut compressed = Runtime::open(file, &settings)?;
     let mut differences = Vec::new();

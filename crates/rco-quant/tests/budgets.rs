@@ -1,5 +1,7 @@
 //! Files of the bundled model at many budgets: never a byte over, and as large as predicted.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,7 +27,7 @@ const TYPES: [TensorType; 4] =
 
 fn database(folder: &Path) -> (Arc<GgufModel>, Menu, OptionDatabase) {
     let model = Arc::new(GgufModel::open(bundled()).unwrap());
-    let filter = TypeFilter { only: TYPES.to_vec(), without: Vec::new() };
+    let filter = TypeFilter { only: TYPES.to_vec(), without: Vec::new(), least_bits: 0.0 };
     let menu = Menu::new(&model, &filter, None).unwrap();
     let origin = Origin { source: "bundled", importance: "" };
     let options = folder.join("options");

@@ -116,14 +116,12 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
 }
 
 fn cache(args: &Args) -> (PathBuf, bool) {
-    match &args.cache {
-        Some(dir) => (dir.clone(), true),
-        None => {
-            let mut name = args.model.file_name().unwrap_or_default().to_owned();
-            name.push(".rco-eval");
-            (args.model.parent().unwrap_or(Path::new("")).join(name), false)
-        }
+    if let Some(dir) = &args.cache {
+        return (dir.clone(), true);
     }
+    let mut name = args.model.file_name().unwrap_or_default().to_owned();
+    name.push(".rco-eval");
+    (args.model.parent().unwrap_or(Path::new("")).join(name), false)
 }
 
 fn table(rows: &[OnText]) -> Columns {

@@ -16,6 +16,11 @@ use crate::output::{Provenance, metadata, tensors};
 use crate::rules;
 use crate::size::{beside, weights};
 
+/// Types of fewer bits than this share of the smallest budget's bits per weight are not on
+/// the menu unless they are asked for: the search does not choose them, and the tables of
+/// the encoders of the smallest ones take half a minute.
+const LEAST_SHARE: f64 = 0.5;
+
 /// A job whose inputs have been opened and checked, as far as headers say.
 #[derive(Debug)]
 pub struct Job {
@@ -39,8 +44,14 @@ impl Job {
     /// Files that cannot be read, an architecture that is not supported, an importance
     /// matrix of another model, rules that match nothing, a budget that is too small or
     /// that the source meets as it is.
-    pub fn open(settings: JobSettings) -> Result<Self, QuantError> {
+    pub fn open(mut settings: JobSettings) -> Result<Self, QuantError> {
         let model = Arc::new(GgufModel::open(&settings.model)?);
+        let mut budgets = Vec::with_capacity(settings.orders.len());
+        for order in &settings.orders {
+            budgets.push(budget(&model, order.target)?);
+        }
+        let least = budgets.iter().copied().min().unwrap_or(0);
+        settings.filter.least_bits = LEAST_SHARE * 8.0 * least as f64 / weights(&model)? as f64;
         let config = Arc::new(ModelConfig::from_gguf(&model)?);
         let weights = GgufWeights::new(Arc::clone(&model), &config)?;
         let importance = match &settings.imatrix {
@@ -60,17 +71,13 @@ impl Job {
         rules::pin(&mut menu, &settings.pins)?;
         let ties = rules::ties(&menu, &settings.ties, settings.fuse_friendly)?;
         rules::align(&mut menu, &ties)?;
-        let mut job =
-            Self { settings, model, config, weights, importance, menu, ties, budgets: Vec::new() };
-        for order in job.settings.orders.clone() {
-            let budget = job.budget(order.target)?;
-            let groups = job.groups(budget)?;
-            groups.problem(budget, &[])?;
+        let job = Self { settings, model, config, weights, importance, menu, ties, budgets };
+        for &budget in &job.budgets {
+            job.groups(budget)?.problem(budget, &[])?;
             let source_bytes = job.model.file_size();
             if source_bytes <= budget {
                 return Err(QuantError::SourceFits { source_bytes, budget });
             }
-            job.budgets.push(budget);
         }
         Ok(job)
     }
@@ -90,24 +97,24 @@ impl Job {
         &self.budgets
     }
 
-    /// Bytes of the file that a target allows.
-    fn budget(&self, target: Target) -> Result<u64, QuantError> {
-        Ok(match target {
-            Target::Size(bytes) => bytes,
-            Target::Bpw(bits) => bits.bytes(weights(&self.model)?),
-            Target::Memory { bytes, context, kv, parallel } => {
-                let beside = beside(self.model.metadata(), context, parallel, kv)?;
-                bytes.saturating_sub(beside.kv_cache).saturating_sub(beside.compute)
-            }
-        })
-    }
-
     /// The menu as groups of a file with this budget.
     pub(super) fn groups(&self, budget: u64) -> Result<Groups, QuantError> {
         let provenance = Provenance { budget, seed: self.settings.seed };
         let metadata = metadata(&self.model, provenance)?;
         Groups::new(self.menu.clone(), &metadata, &tensors(&self.model))
     }
+}
+
+/// Bytes of the file that a target allows.
+fn budget(model: &GgufModel, target: Target) -> Result<u64, QuantError> {
+    Ok(match target {
+        Target::Size(bytes) => bytes,
+        Target::Bpw(bits) => bits.bytes(weights(model)?),
+        Target::Memory { bytes, context, kv, parallel } => {
+            let beside = beside(model.metadata(), context, parallel, kv)?;
+            bytes.saturating_sub(beside.kv_cache).saturating_sub(beside.compute)
+        }
+    })
 }
 
 /// An importance matrix that covers every matrix that is multiplied with something.

@@ -89,11 +89,7 @@ impl Texts {
     ) -> Result<Self, QuantError> {
         let total = work.calibration + work.heldout;
         reporter.stage("the model writes text", Some(total as u64));
-        let settings = RuntimeSettings {
-            threads: job.settings.threads,
-            context: window,
-            ..RuntimeSettings::default()
-        };
+        let settings = RuntimeSettings { threads: job.settings.threads, context: window };
         let mut runtime = Runtime::open(&job.settings.model, &settings)?;
         // Without a token that begins a text, one that ends it stands before the next.
         let first = runtime.vocabulary().bos().or(runtime.vocabulary().eos()).unwrap_or(0);

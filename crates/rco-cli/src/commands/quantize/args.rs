@@ -43,6 +43,7 @@ Sizes: KB MB GB TB are powers of 1000, KiB MiB GiB TiB powers of 1024.";
 #[command(after_help = EXAMPLES)]
 #[command(group = clap::ArgGroup::new("budget").required(true).args(["size", "bpw", "vram"]))]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+#[allow(clippy::doc_markdown, reason = "the help shows what is typed")]
 pub(crate) struct Args {
     /// The model: a GGUF file, or the first part of a split one
     model: PathBuf,
@@ -191,7 +192,11 @@ impl Args {
             orders,
             texts: self.text.clone(),
             imatrix: self.imatrix.clone(),
-            filter: TypeFilter { only: self.types.clone(), without: self.exclude.clone() },
+            filter: TypeFilter {
+                only: self.types.clone(),
+                without: self.exclude.clone(),
+                least_bits: 0.0,
+            },
             pins: self.pin.clone(),
             ties: self.tie.clone(),
             fuse_friendly: self.fuse_friendly,
@@ -205,14 +210,12 @@ impl Args {
 
     /// The folder of the run, and whether it is kept.
     pub(super) fn folder(&self, settings: &JobSettings) -> (PathBuf, bool) {
-        match &self.run {
-            Some(dir) => (dir.clone(), true),
-            None => {
-                let first = settings.orders.first().map_or(Path::new("out.gguf"), |o| &o.output);
-                let mut name = first.file_name().unwrap_or_default().to_owned();
-                name.push(".rco");
-                (first.with_file_name(name), false)
-            }
+        if let Some(dir) = &self.run {
+            return (dir.clone(), true);
         }
+        let first = settings.orders.first().map_or(Path::new("out.gguf"), |o| &o.output);
+        let mut name = first.file_name().unwrap_or_default().to_owned();
+        name.push(".rco");
+        (first.with_file_name(name), false)
     }
 }

@@ -136,9 +136,11 @@ fn quant_code(error: &QuantError) -> u8 {
         QuantError::TypeUnusable { .. } | QuantError::Rule { .. } => 2,
         QuantError::Io { .. } => 5,
         QuantError::Changed { .. } | QuantError::Json { .. } => 6,
-        QuantError::RuntimeDisagrees { .. } | QuantError::SizeDiffers { .. } => 1,
         QuantError::Search(SearchError::Interrupted { .. }) => 130,
-        QuantError::Search(_) | QuantError::Problem(_) => 1,
+        QuantError::Search(_)
+        | QuantError::Problem(_)
+        | QuantError::RuntimeDisagrees { .. }
+        | QuantError::SizeDiffers { .. } => 1,
         _ => 4,
     }
 }

@@ -27,9 +27,9 @@ FUZZ_SECONDS ?= 300
 demo: build
 	$(RCO) solve examples/problems/qwen3-8b-gguf.json
 	$(RCO) quantize assets/tiny-moe/tiny-moe.bf16.gguf --size 3.9MB --effort quick --force \
-		-o $(CARGO_TARGET_DIR)/tiny-moe-3.9MB.gguf
+		--text assets/text/scripture.txt -o $(CARGO_TARGET_DIR)/tiny-moe-3.9MB.gguf
 	$(RCO) eval $(CARGO_TARGET_DIR)/tiny-moe-3.9MB.gguf --runtime llama.cpp --windows 16 --window 256 \
-		--against assets/tiny-moe/tiny-moe.bf16.gguf --text README.md --text ARCHITECTURE.md
+		--against assets/tiny-moe/tiny-moe.bf16.gguf --text assets/text/novels.txt --text README.md
 
 test: setup
 	cargo fmt --all --check

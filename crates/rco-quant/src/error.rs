@@ -56,6 +56,21 @@ pub enum QuantError {
         /// The tensors that hold it up, with their bytes.
         held_by: String,
     },
+    /// A weight that is not a finite number.
+    #[error(
+        "tensor {tensor}, row {row}, column {column} holds {value}: the model is damaged, and \
+         nothing sensible can be made of it"
+    )]
+    NotFinite {
+        /// The tensor.
+        tensor: String,
+        /// The row, from 0, over all matrices of a stack.
+        row: usize,
+        /// The column, from 0.
+        column: usize,
+        /// The value.
+        value: f32,
+    },
     /// The source fits as it is.
     #[error(
         "the source has {source_bytes} bytes and fits into {budget} as it is: nothing to compress"

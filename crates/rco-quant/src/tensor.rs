@@ -1,5 +1,6 @@
 //! Reading a tensor of a GGUF file as numbers.
 
+use rayon::prelude::*;
 use rco_formats::gguf::{GgufModel, TensorSpec};
 use rco_ggml::GgmlError;
 
@@ -21,6 +22,26 @@ pub(crate) fn decode_tensor(
     let row = info.spec.row_length() as usize;
     let values = rco_ggml::decode_to(info.spec.ty, &bytes, row).map_err(in_tensor(name))?;
     Ok((info.spec.clone(), values))
+}
+
+/// Refuses a model with a weight that is not finite.
+///
+/// # Errors
+/// [`QuantError::NotFinite`] names the first such weight.
+pub(crate) fn check_finite(model: &GgufModel) -> Result<(), QuantError> {
+    for (_, info) in model.tensors() {
+        if !rco_ggml::can_decode(info.spec.ty) {
+            continue;
+        }
+        let (spec, values) = decode_tensor(model, &info.spec.name)?;
+        let wrong = values.par_iter().enumerate().find_first(|(_, v)| !v.is_finite());
+        if let Some((at, &value)) = wrong {
+            let width = (spec.row_length() as usize).max(1);
+            let (row, column) = (at / width, at % width);
+            return Err(QuantError::NotFinite { tensor: spec.name, row, column, value });
+        }
+    }
+    Ok(())
 }
 
 /// Names the tensor that an error is about.

@@ -29,6 +29,7 @@ use crate::rules;
 use crate::samples::SampleFile;
 use crate::states::StateCache;
 use crate::teacher::Teacher;
+use crate::tensor::check_finite;
 use crate::verify::{Verified, check_file, verify};
 
 /// What a job has made.
@@ -121,6 +122,7 @@ impl Job {
         let work = self.settings.effort.plan();
         reporter.stage("reading the model", None);
         let source_sha256 = self.source_sha256()?;
+        check_finite(&self.model)?;
         reporter.stage("preparing text", None);
         let texts = Texts::new(self, &work, folder, reporter)?;
         let importance = self.importance(&texts, folder, reporter)?;

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use rco_core::Assignment;
-use rco_formats::gguf::{GgufModel, TensorType};
+use rco_formats::gguf::GgufModel;
 use rco_ggml::{Runtime, RuntimeSettings, Sampling};
 use rco_model::eval::{Comparison, Summary};
 use rco_model::head::{LossReport, compare_logits};
 
 use crate::error::QuantError;
 use crate::groups::Groups;
+use crate::menu::Form;
 use crate::objective::Candidates;
 use crate::teacher::Teacher;
 
@@ -44,7 +45,7 @@ pub struct Verified {
 pub fn check_file(
     path: &Path,
     groups: &Groups,
-    types: &[TensorType],
+    forms: &[Form],
     expected: u64,
 ) -> Result<(), QuantError> {
     let file = GgufModel::open(path)?;
@@ -52,7 +53,7 @@ pub fn check_file(
     if found != expected {
         return Err(QuantError::SizeDiffers { path: path.to_owned(), expected, found });
     }
-    for (choice, &ty) in groups.menu().choices.iter().zip(types) {
+    for (choice, &Form { ty, .. }) in groups.menu().choices.iter().zip(forms) {
         let name = &choice.tensor.name;
         let found = file.tensor(name).map(|(_, t)| t.spec.ty);
         if found != Some(ty) {

@@ -230,8 +230,9 @@ impl Bench<'_> {
     }
 
     fn known(&self, budget: u64) -> Result<Vec<(String, Assignment)>, BenchError> {
-        let Prepared { groups, importance, .. } = self.prepared;
-        Ok(known::plans(groups, &self.job.settings().model, Some(importance), budget)?)
+        let Prepared { groups, importance, database, .. } = self.prepared;
+        let source = &self.job.settings().model;
+        Ok(known::plans(groups, source, Some(importance), database.foreign(), budget)?)
     }
 
     fn search(

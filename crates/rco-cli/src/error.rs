@@ -58,6 +58,10 @@ pub(crate) enum CliError {
         "{path} has {free} bytes free, about {needed} are needed: choose another disk with --run"
     )]
     DiskTooSmall { path: PathBuf, needed: u64, free: u64 },
+    #[error("there is no plan at {path}: make one with `rco search` and the same arguments")]
+    NoPlan { path: PathBuf },
+    #[error("{path} cannot be built: {problem}; mend it, or make it anew with `rco search`")]
+    Plan { path: PathBuf, problem: String },
     #[error("interrupted; {hint}")]
     Interrupted { hint: String },
 }
@@ -112,8 +116,9 @@ impl CliError {
                 _ => 1,
             },
             Self::Quant(error) => quant_code(error),
-            Self::NotText { .. } => 4,
+            Self::NotText { .. } | Self::Plan { .. } => 4,
             Self::Exists { .. }
+            | Self::NoPlan { .. }
             | Self::SameOutput { .. }
             | Self::Settings { .. }
             | Self::UnknownFamily { .. }
@@ -132,7 +137,9 @@ impl CliError {
 /// The exit code of a failed compression.
 fn quant_code(error: &QuantError) -> u8 {
     match error {
-        QuantError::BudgetTooSmall { .. } | QuantError::SourceFits { .. } => 3,
+        QuantError::BudgetTooSmall { .. }
+        | QuantError::SourceFits { .. }
+        | QuantError::PlanTooLarge { .. } => 3,
         QuantError::TypeUnusable { .. } | QuantError::Rule { .. } => 2,
         QuantError::Io { .. } => 5,
         QuantError::Changed { .. } | QuantError::Json { .. } => 6,

@@ -17,6 +17,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use commands::quantize::Step;
+
 /// Chooses one option for each group so that the loss is smallest and the cost stays
 /// within the budget, to the unit.
 #[derive(Debug, Parser)]
@@ -36,6 +38,9 @@ Exit codes:
 #[derive(Debug, Subcommand)]
 enum Command {
     Quantize(Box<commands::quantize::Args>),
+    Options(Box<commands::quantize::OptionsArgs>),
+    Search(Box<commands::quantize::SearchArgs>),
+    Build(Box<commands::quantize::BuildArgs>),
     Solve(commands::solve::Args),
     #[command(subcommand, hide = true)]
     Check(commands::check::Check),
@@ -48,7 +53,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Quantize(args) => commands::quantize::run(&args),
+        Command::Quantize(args) => commands::quantize::run(&args.flags, Step::All),
+        Command::Options(args) => commands::quantize::run(&args.flags, Step::Options),
+        Command::Search(args) => commands::quantize::run(&args.flags, Step::Search),
+        Command::Build(args) => commands::quantize::run(&args.flags, Step::Build),
         Command::Solve(args) => commands::solve::run(&args),
         Command::Check(check) => commands::check::run(&check),
         Command::Bench(bench) => commands::bench::run(&bench),

@@ -234,3 +234,157 @@ fn damaged_models_are_refused_by_name() {
         assert!(!dir.join("out.gguf").exists());
     }
 }
+
+#[test]
+fn three_steps_make_what_one_command_makes() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let step = |name: &str, run: &str, output: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rco"));
+        command.arg(name).arg(model()).current_dir(dir).arg("--text").arg(text());
+        command.args(["--types", "Q4_0,Q6_K,Q8_0", "--effort", "trial", "--no-verify"]);
+        command.args(["--size", "5MB", "--run", run]);
+        if !output.is_empty() {
+            command.args(["-o", output]);
+        }
+        command
+    };
+    let (code, _, err) = run(&mut step("quantize", "whole", "whole.gguf"));
+    assert_eq!(code, 0, "{err}");
+
+    let (code, _, err) = run(&mut step("build", "steps", "steps.gguf"));
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("rco search"), "{err}");
+    let (code, out, err) = run(&mut step("options", "steps", ""));
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("rco search"), "{out}");
+    assert!(dir.join("steps/options/Q4_0.gguf").exists());
+    assert!(!dir.join("steps/plan.json").exists());
+    let (code, out, err) = run(&mut step("search", "steps", ""));
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("rco build"), "{out}");
+    assert!(!dir.join("steps.gguf").exists());
+    let (code, out, err) = run(&mut step("build", "steps", "steps.gguf"));
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("steps.gguf"), "{out}");
+    let read = |name: &str| std::fs::read(dir.join(name)).unwrap();
+    assert_eq!(read("whole/plan.json"), read("steps/plan.json"));
+    assert!(read("whole.gguf") == read("steps.gguf"), "the files differ");
+
+    // The log has a line for each stage of each step, in the order of time.
+    let log = String::from_utf8(read("steps/log.txt")).unwrap();
+    let places = ["options ", "encoding options", "options: done", "search: done", "build: done"]
+        .map(|words| log.find(words).unwrap_or_else(|| panic!("no {words} in\n{log}")));
+    assert!(places.is_sorted(), "{log}");
+    assert!(log.lines().all(|line| line.as_bytes()[10] == b'T' && line.contains(" s  ")), "{log}");
+
+    // A plan that was changed by hand is built as it is, or refused.
+    let plan: Value = serde_json::from_slice(&read("steps/plan.json")).unwrap();
+    let with = |ty: &str| {
+        let mut plan = plan.clone();
+        plan["files"][0]["tensors"]["token_embd.weight"] = ty.into();
+        std::fs::write(dir.join("steps/plan.json"), plan.to_string()).unwrap();
+        run(&mut step("build", "steps", "changed.gguf"))
+    };
+    let (code, _, err) = with("Q2_K");
+    assert_eq!(code, 4, "{err}");
+    assert!(err.contains("token_embd.weight as Q2_K"), "{err}");
+    let (code, _, err) = with("Q4_0");
+    assert_eq!(code, 0, "{err}");
+    let changed = GgufModel::open(dir.join("changed.gguf")).unwrap();
+    assert_eq!(changed.tensor("token_embd.weight").unwrap().1.spec.ty, TensorType::Q4_0);
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rco"));
+    let (code, _, err) = run(command.arg("search").arg(model()).args(["--size", "5MB"]));
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("--run"), "{err}");
+}
+
+#[test]
+fn tensors_of_another_file_are_options_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let quantize = |types: &str, size: &str, output: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rco"));
+        command.arg("quantize").arg(model()).current_dir(dir).arg("--text").arg(text());
+        command.args(["--types", types, "--effort", "trial", "--size", size, "-o", output]);
+        command
+    };
+    // A pinned tensor counts with its own bytes.
+    let mut theirs = quantize("Q6_K", "7.5MB", "theirs.gguf");
+    let (code, _, err) = run(theirs.args(["--no-verify", "--pin", "token_embd=Q6_K"]));
+    assert_eq!(code, 0, "{err}");
+    let mut ours = quantize("Q4_0", "5MB", "ours.gguf");
+    ours.args(["--options", "theirs.gguf", "--run", "run"]);
+    let (code, out, err) = run(ours.arg("--json"));
+    assert_eq!(code, 0, "{err}");
+    let outcome: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(outcome["options"][0]["name"], "theirs.gguf");
+    let plan = outcome["files"][0]["plan"].as_array().unwrap().clone();
+    let (written, theirs) = (
+        GgufModel::open(dir.join("ours.gguf")).unwrap(),
+        GgufModel::open(dir.join("theirs.gguf")).unwrap(),
+    );
+    let taken: Vec<&str> = plan
+        .iter()
+        .filter(|entry| entry[1] == "Q6_K@theirs.gguf")
+        .map(|entry| entry[0].as_str().unwrap())
+        .collect();
+    assert!(!taken.is_empty(), "{plan:?}");
+    for name in taken {
+        assert_eq!(written.read(name).unwrap(), theirs.read(name).unwrap(), "{name}");
+    }
+    assert!(!outcome["files"][0]["verified"].is_null());
+    let json: Value =
+        serde_json::from_slice(&std::fs::read(dir.join("run/plan.json")).unwrap()).unwrap();
+    assert_eq!(json["options"], outcome["options"]);
+
+    // Another content under the same name is another run.
+    let mut other = quantize("Q4_0", "7MB", "theirs.gguf");
+    let (code, _, err) = run(other.args(["--no-verify", "--force"]));
+    assert_eq!(code, 0, "{err}");
+    let mut ours = quantize("Q4_0", "5MB", "ours.gguf");
+    let (code, _, err) = run(ours.args(["--options", "theirs.gguf", "--run", "run"]));
+    assert_eq!(code, 6, "{err}");
+    assert!(err.contains("options"), "{err}");
+    let mut ours = quantize("Q4_0", "5MB", "ours.gguf");
+    let (code, _, err) = run(ours.args(["--force", "--options", "text.txt"]));
+    assert_eq!(code, 4, "{err}");
+    assert!(err.contains("text.txt"), "{err}");
+}
+
+#[test]
+fn a_split_source_gives_the_file_of_a_whole_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let source = rco_formats::gguf::Gguf::open(model()).unwrap();
+    let parts = rco_formats::gguf::GgufWriter::copy_of(&source)
+        .unwrap()
+        .write_split(dir.join("model"), 6_000_000, rco_formats::atomic::WriteOptions::default())
+        .unwrap();
+    let first = parts[0].0.clone();
+    assert_eq!(first.file_name().unwrap(), "model-00001-of-00003.gguf");
+    let quantize = |model: &Path, output: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rco"));
+        command.arg("quantize").arg(model).current_dir(dir).arg("--text").arg(text());
+        command.args(["--types", "Q4_0,Q8_0", "--effort", "trial", "--size", "5MB", "-o", output]);
+        command
+    };
+    let (code, _, err) = run(quantize(&model(), "whole.gguf").arg("--no-verify"));
+    assert_eq!(code, 0, "{err}");
+    let (code, out, err) = run(quantize(&first, "split.gguf").args(["--run", "run"]));
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("it writes"), "{out}");
+    let read = |name: &str| std::fs::read(dir.join(name)).unwrap();
+    assert!(read("whole.gguf") == read("split.gguf"), "the files differ");
+
+    // A change of any part is a change of the model.
+    let last = &parts[2].0;
+    let mut bytes = std::fs::read(last).unwrap();
+    let at = bytes.len() - 100;
+    bytes[at] ^= 1;
+    std::fs::write(last, bytes).unwrap();
+    let (code, _, err) = run(quantize(&first, "split.gguf").args(["--run", "run"]));
+    assert_eq!(code, 6, "{err}");
+    assert!(err.contains("SHA-256"), "{err}");
+}

@@ -17,7 +17,7 @@ use rco_model::{Batch, Model};
 use serde::Serialize;
 
 use crate::error::QuantError;
-use crate::hash::{sha256, sha256_file};
+use crate::hash::{sha256, sha256_file, sha256_model};
 use crate::states::StateCache;
 use crate::teacher::{Taught, kl};
 
@@ -56,14 +56,7 @@ impl Opened {
         }
         let model = Arc::new(GgufModel::open(path)?);
         let config = Arc::new(ModelConfig::from_gguf(&model)?);
-        let mut hashes = Vec::new();
-        for part in model.parts() {
-            hashes.push(sha256_file(Path::new(part.name()))?);
-        }
-        let sha256 = match hashes.as_slice() {
-            [one] => one.clone(),
-            several => sha256(several.concat().as_bytes()),
-        };
+        let sha256 = sha256_model(&model)?;
         let weights = Arc::new(GgufWeights::new(model, &config)?);
         let tokenizer = Box::new(Vocabulary::open(path)?);
         Ok(Self { config, weights, tokenizer, sha256 })

@@ -71,6 +71,17 @@ pub enum QuantError {
         /// The value.
         value: f32,
     },
+    /// A plan that was read takes more than its budget.
+    #[error(
+        "the plan takes {bytes} bytes, {budget} are allowed: search it again, or make some \
+         tensor smaller"
+    )]
+    PlanTooLarge {
+        /// Bytes asked for.
+        budget: u64,
+        /// Bytes of the plan.
+        bytes: u64,
+    },
     /// The source fits as it is.
     #[error(
         "the source has {source_bytes} bytes and fits into {budget} as it is: nothing to compress"

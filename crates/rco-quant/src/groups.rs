@@ -1,12 +1,12 @@
-//! The menu as a problem: a group for each tensor, an option for each type, bytes as costs.
+//! The menu as a problem: a group for each tensor, an option for each form, bytes as costs.
 
 use std::sync::Arc;
 
 use rco_core::{Assignment, Budget, GroupSpec, OptionSpec, Problem};
-use rco_formats::gguf::{Layout, Metadata, TensorSpec, TensorType, TypeLayout};
+use rco_formats::gguf::{Layout, Metadata, TensorSpec, TypeLayout};
 
 use crate::error::QuantError;
-use crate::menu::Menu;
+use crate::menu::{Form, Menu};
 
 /// Name of the resource.
 pub const BYTES: &str = "bytes";
@@ -40,17 +40,15 @@ impl Groups {
         let mut costs = Vec::with_capacity(menu.choices.len());
         let mut decided = 0;
         for choice in &menu.choices {
-            let mut options = Vec::with_capacity(choice.types.len());
-            for &ty in &choice.types {
-                let bytes = choice.in_type(ty).byte_length()?;
+            let mut options = Vec::with_capacity(choice.forms.len());
+            for form in &choice.forms {
+                let bytes = choice.in_type(form.ty).byte_length()?;
                 let bytes = bytes.ok_or(QuantError::Overflow { what: "the size of a tensor" })?;
                 options.push(layout.padded(bytes));
             }
-            decided += choice
-                .types
-                .iter()
-                .position(|&ty| ty == choice.tensor.ty)
-                .map_or(0, |k| options[k]);
+            // A tensor that may not stay as it is counts in the layout all the same.
+            let source = choice.tensor.byte_length()?;
+            decided += source.map_or(0, |bytes| layout.padded(bytes));
             costs.push(options);
         }
         let rest = layout
@@ -97,10 +95,10 @@ impl Groups {
         let mut builder = Problem::builder().budget(Budget::at_most(BYTES, budget));
         for (choice, costs) in self.menu.choices.iter().zip(&self.costs) {
             let options: Vec<OptionSpec> = choice
-                .types
+                .forms
                 .iter()
                 .zip(costs)
-                .map(|(ty, &cost)| OptionSpec::new(ty.to_string(), [cost]))
+                .map(|(&form, &cost)| OptionSpec::new(self.menu.named(form).to_string(), [cost]))
                 .collect();
             let name = Arc::<str>::from(choice.tensor.name.as_str());
             builder = builder.group(GroupSpec::new(name, options).size(choice.weights.max(1)));
@@ -113,25 +111,50 @@ impl Groups {
         Ok(builder.build()?)
     }
 
-    /// The types that an assignment of [`Groups::problem`] chooses, in the order of the menu.
-    pub fn types(&self, assignment: &Assignment) -> Vec<TensorType> {
+    /// The forms that an assignment of [`Groups::problem`] chooses, in the order of the menu.
+    pub fn forms(&self, assignment: &Assignment) -> Vec<Form> {
         let choices = self.menu.choices.iter().enumerate();
-        choices.map(|(g, choice)| choice.types[assignment.option(g)]).collect()
+        choices.map(|(g, choice)| choice.forms[assignment.option(g)]).collect()
     }
 
-    /// The assignment that comes nearest to `wanted` types, by tensor: where a tensor cannot
-    /// take the type, the smallest that is at least as large, or else the largest.
-    pub fn nearest(&self, wanted: impl Fn(&str) -> Option<TensorType>) -> Assignment {
+    /// The assignment with these forms by name, by tensor.
+    ///
+    /// # Errors
+    /// A text that names the tensor that is missing or cannot take its form.
+    pub fn assignment(
+        &self,
+        wanted: impl Fn(&str) -> Option<String>,
+    ) -> Result<Assignment, String> {
+        let mut options = Vec::with_capacity(self.menu.choices.len() + 1);
+        for choice in &self.menu.choices {
+            let name = &choice.tensor.name;
+            let form = wanted(name).ok_or_else(|| format!("it says nothing of {name}"))?;
+            let names: Vec<String> =
+                choice.forms.iter().map(|&form| self.menu.named(form).to_string()).collect();
+            let option = names.iter().position(|known| *known == form);
+            options.push(option.ok_or_else(|| {
+                format!("it wants {name} as {form}; there are {}", names.join(", "))
+            })? as u32);
+        }
+        options.push(0);
+        Ok(Assignment::new(options))
+    }
+
+    /// The assignment that comes nearest to `wanted` forms, by tensor: where a tensor cannot
+    /// take the form, another of its type, or the smallest that is at least as large, or else
+    /// the largest.
+    pub fn nearest(&self, wanted: impl Fn(&str) -> Option<Form>) -> Assignment {
         let choices = self.menu.choices.iter().zip(&self.costs).map(|(choice, costs)| {
-            let ty = wanted(&choice.tensor.name).unwrap_or(choice.tensor.ty);
-            let exact = choice.types.iter().position(|&t| t == ty);
-            let bits = ty.layout().map_or(f64::INFINITY, TypeLayout::bits_per_weight);
+            let form = wanted(&choice.tensor.name).unwrap_or_else(|| choice.source());
+            let exact = choice.forms.iter().position(|&f| f == form);
+            let bits = form.ty.layout().map_or(f64::INFINITY, TypeLayout::bits_per_weight);
             let enough = |k: &usize| {
-                let found = choice.types[*k].layout().map_or(0.0, TypeLayout::bits_per_weight);
+                let found = choice.forms[*k].ty.layout().map_or(0.0, TypeLayout::bits_per_weight);
                 found >= bits
             };
             let by_cost = |k: &usize| costs[*k];
             let found = exact
+                .or_else(|| choice.forms.iter().position(|f| f.ty == form.ty))
                 .or_else(|| (0..costs.len()).filter(enough).min_by_key(by_cost))
                 .or_else(|| (0..costs.len()).max_by_key(by_cost));
             found.unwrap_or(0) as u32

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use rco_formats::gguf::GgufModel;
 use sha2::{Digest, Sha256};
 
 use crate::error::QuantError;
@@ -25,6 +26,19 @@ pub fn sha256_file(path: &Path) -> Result<String, QuantError> {
             n => hasher.update(&buffer[..n]),
         }
     }
+}
+
+/// SHA-256 of a model: of its only file, or of the hashes of all parts in order.
+///
+/// # Errors
+/// A failed read.
+pub fn sha256_model(model: &GgufModel) -> Result<String, QuantError> {
+    let hashes = model.parts().iter().map(|part| sha256_file(Path::new(part.name())));
+    let hashes = hashes.collect::<Result<Vec<_>, _>>()?;
+    Ok(match hashes.as_slice() {
+        [one] => one.clone(),
+        several => sha256(several.concat().as_bytes()),
+    })
 }
 
 /// SHA-256 of bytes.

@@ -1,6 +1,7 @@
 //! Compressing a GGUF model to an exact number of bytes.
 //!
-//! * [`menu`]: which tensors are decided on, and the types that each may take.
+//! * [`menu`]: which tensors are decided on, and the forms that each may take.
+//! * [`foreign`]: files of others, whose tensors are options too.
 //! * [`database`]: every tensor in every type, encoded once by ggml.
 //! * [`groups`]: the menu as a problem with costs in bytes of the file.
 //! * [`size`]: budgets in the user's words.
@@ -15,6 +16,7 @@ pub mod database;
 pub mod effort;
 mod error;
 pub mod fisher;
+pub mod foreign;
 pub mod groups;
 pub mod hash;
 pub mod job;

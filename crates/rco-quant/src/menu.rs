@@ -1,15 +1,61 @@
-//! Which tensors are decided on, and the types that each may take.
+//! Which tensors are decided on, and the forms that each may take.
+
+use std::fmt;
 
 use rco_formats::gguf::{GgufModel, TensorSpec, TensorType, TypeClass};
 use rco_formats::imatrix::Imatrix;
 use rco_formats::inspect::role;
 
 use crate::error::QuantError;
+use crate::foreign::Foreign;
+
+/// A way to store a tensor: a type, and who encoded it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Form {
+    /// The type.
+    pub ty: TensorType,
+    /// Position of the options file that holds the tensor; `None` for the source's own
+    /// tensors and those that are encoded here.
+    pub file: Option<usize>,
+}
+
+impl Form {
+    /// A type of the source or encoded here.
+    pub fn own(ty: TensorType) -> Self {
+        Self { ty, file: None }
+    }
+}
+
+/// A form by its name: `Q4_K`, or `Q4_K@theirs.gguf` for a tensor of an options file.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(into = "String")]
+pub struct NamedForm {
+    /// The type.
+    pub ty: TensorType,
+    /// Name of the options file.
+    pub file: Option<String>,
+}
+
+impl fmt::Display for NamedForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            None => write!(f, "{}", self.ty),
+            Some(file) => write!(f, "{}@{file}", self.ty),
+        }
+    }
+}
+
+impl From<NamedForm> for String {
+    fn from(form: NamedForm) -> Self {
+        form.to_string()
+    }
+}
 
 /// Which types may be chosen.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TypeFilter {
-    /// Only these; empty allows all that are made for ordinary weights.
+    /// Of the types that are encoded here only these; empty allows all that are made for
+    /// ordinary weights.
     pub only: Vec<TensorType>,
     /// Never these.
     pub without: Vec<TensorType>,
@@ -53,14 +99,24 @@ pub struct Choice {
     pub tensor: TensorSpec,
     /// Number of weights.
     pub weights: u64,
-    /// Types that it may take, by bytes; the type of the source is one of them.
-    pub types: Vec<TensorType>,
+    /// Forms that it may take, by bytes; that of the source is one of them.
+    pub forms: Vec<Form>,
 }
 
 impl Choice {
     /// The tensor in another type.
     pub fn in_type(&self, ty: TensorType) -> TensorSpec {
         TensorSpec { ty, ..self.tensor.clone() }
+    }
+
+    /// The form that the source has.
+    pub fn source(&self) -> Form {
+        Form::own(self.tensor.ty)
+    }
+
+    /// Whether the tensor may take a type that has to be encoded here.
+    pub fn is_encoded_as(&self, ty: TensorType) -> bool {
+        ty != self.tensor.ty && self.forms.contains(&Form::own(ty))
     }
 }
 
@@ -69,20 +125,26 @@ impl Choice {
 pub struct Menu {
     /// One for each tensor.
     pub choices: Vec<Choice>,
+    /// Names of the options files.
+    pub files: Vec<String>,
 }
 
 impl Menu {
     /// The menu of a model: matrices that llama.cpp quantises, each with the types that fit
     /// its rows, are smaller than the source's, and can be encoded with the importance
-    /// at hand. `importance` says whether it covers a tensor.
+    /// at hand; `importance` says whether it covers a tensor. Tensors of `foreign` files are
+    /// on it whatever their type, if that is not excluded and they are smaller than the
+    /// source's.
     ///
     /// # Errors
-    /// [`QuantError::NothingToChoose`] if no tensor has two types to choose from, and
-    /// [`QuantError::TypeUnusable`] for a type of `filter.only` that no tensor can take.
+    /// [`QuantError::NothingToChoose`] if no tensor has two forms to choose from,
+    /// [`QuantError::TypeUnusable`] for a type of `filter.only` that no tensor can take, and
+    /// [`QuantError::ForeignOptions`] for a file that offers nothing.
     pub fn new(
         model: &GgufModel,
         filter: &TypeFilter,
         importance: Option<&Imatrix>,
+        foreign: &[Foreign],
     ) -> Result<Self, QuantError> {
         let mut choices = Vec::new();
         for (_, info) in model.tensors() {
@@ -91,19 +153,48 @@ impl Menu {
             }
             let covered = importance.is_some_and(|m| covers(m, &info.spec));
             let weights = info.spec.elements()?;
-            let types = types_of(&info.spec, info.length, filter, covered)?;
-            choices.push(Choice { tensor: info.spec.clone(), weights, types });
+            let mut forms = types_of(&info.spec, info.length, filter, covered)?;
+            for (n, file) in foreign.iter().enumerate() {
+                let Some((_, theirs)) = file.model.tensor(&info.spec.name) else { continue };
+                let ty = theirs.spec.ty;
+                if theirs.length < info.length && !filter.without.contains(&ty) {
+                    forms.push((theirs.length, Form { ty, file: Some(n) }));
+                }
+            }
+            forms.sort_by_key(|&(bytes, form)| (bytes, form.ty, form.file));
+            let forms = forms.into_iter().map(|(_, form)| form).collect();
+            choices.push(Choice { tensor: info.spec.clone(), weights, forms });
         }
         for &ty in &filter.only {
-            if !choices.iter().any(|c| c.types.contains(&ty)) {
+            if !choices.iter().any(|c| c.forms.contains(&Form::own(ty))) {
                 let why = unusable(ty, importance.is_some());
                 return Err(QuantError::TypeUnusable { ty, why });
             }
         }
-        if choices.iter().all(|c| c.types.len() < 2) {
+        for (n, file) in foreign.iter().enumerate() {
+            if !choices.iter().any(|c| c.forms.iter().any(|form| form.file == Some(n))) {
+                let problem = "none of its tensors is smaller than the model's and of a type \
+                               that is allowed";
+                return Err(file.unfit(problem.to_owned()));
+            }
+        }
+        if choices.iter().all(|c| c.forms.len() < 2) {
             return Err(QuantError::NothingToChoose);
         }
-        Ok(Self { choices })
+        let files = foreign.iter().map(|file| file.name.clone()).collect();
+        Ok(Self { choices, files })
+    }
+
+    /// A form by its name.
+    pub fn named(&self, form: Form) -> NamedForm {
+        let file = form.file.map(|n| self.files.get(n).cloned().unwrap_or_default());
+        NamedForm { ty: form.ty, file }
+    }
+
+    /// Weights that have to be encoded or compared: those of all forms but the source's.
+    pub fn work(&self) -> u64 {
+        let forms = |c: &Choice| c.forms.iter().filter(|&&form| form != c.source()).count() as u64;
+        self.choices.iter().map(|c| c.weights.saturating_mul(forms(c))).sum()
     }
 
     /// Types that some tensor may take and would have to be encoded.
@@ -111,7 +202,7 @@ impl Menu {
         let mut out: Vec<TensorType> = self
             .choices
             .iter()
-            .flat_map(|c| c.types.iter().copied().filter(|&ty| ty != c.tensor.ty))
+            .flat_map(|c| c.forms.iter().map(|form| form.ty).filter(|&ty| c.is_encoded_as(ty)))
             .collect();
         out.sort_unstable();
         out.dedup();
@@ -140,8 +231,8 @@ fn types_of(
     source_bytes: u64,
     filter: &TypeFilter,
     covered: bool,
-) -> Result<Vec<TensorType>, QuantError> {
-    let mut out = vec![(source_bytes, tensor.ty)];
+) -> Result<Vec<(u64, Form)>, QuantError> {
+    let mut out = vec![(source_bytes, Form::own(tensor.ty))];
     for (ty, layout) in TensorType::known() {
         let wants = layout.needs_importance || WANT_IMPORTANCE.contains(&ty);
         if ty == tensor.ty
@@ -154,11 +245,10 @@ fn types_of(
         }
         let spec = TensorSpec { ty, ..tensor.clone() };
         if let Some(bytes) = spec.byte_length()?.filter(|&bytes| bytes < source_bytes) {
-            out.push((bytes, ty));
+            out.push((bytes, Form::own(ty)));
         }
     }
-    out.sort_unstable();
-    Ok(out.into_iter().map(|(_, ty)| ty).collect())
+    Ok(out)
 }
 
 fn unusable(ty: TensorType, importance: bool) -> &'static str {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rco_core::Assignment;
 use rco_core::rng::{Purpose, stream};
 use rco_core::search::{Draw, Evaluation, Objective, ObjectiveError, Split};
-use rco_formats::gguf::{GgufModel, TensorType};
+use rco_formats::gguf::GgufModel;
 use rco_model::config::ModelConfig;
 use rco_model::engine::{OptionGradients, OptionTensors, Settings};
 use rco_model::weights::{GgufWeights, WeightSource};
@@ -16,6 +16,7 @@ use crate::database::{Distortion, OptionDatabase};
 use crate::error::QuantError;
 use crate::groups::Groups;
 use crate::hash::sha256;
+use crate::menu::Choice;
 use crate::teacher::{Taught, Teacher};
 
 /// A model whose tensors may take the types of an option database.
@@ -24,13 +25,12 @@ pub struct Candidates {
     config: Arc<ModelConfig>,
     source: GgufWeights,
     settings: Settings,
-    /// `sources[group][option]`: where the group's weights are found in that type.
+    /// `sources[group][option]`: where the group's weights are found in that form.
     sources: Vec<Vec<Arc<GgufWeights>>>,
     /// Weights of each group.
     keys: Vec<Vec<WeightKey>>,
-    names: Vec<String>,
+    choices: Vec<Choice>,
     database: OptionDatabase,
-    types: Vec<Vec<TensorType>>,
     /// First flat option of each group; the last entry is their number, without the
     /// group of the rest.
     offsets: Vec<usize>,
@@ -48,39 +48,51 @@ impl Candidates {
         database: OptionDatabase,
         settings: Settings,
     ) -> Result<Self, QuantError> {
-        // One set of weights for each type serves all groups.
-        let mut by_type: Vec<(TensorType, Arc<GgufWeights>)> = Vec::new();
-        for (ty, file) in database.files() {
-            let chosen =
-                groups.menu().choices.iter().filter(|c| ty != c.tensor.ty && c.types.contains(&ty));
-            let chosen = chosen.map(|c| (c.tensor.name.as_str(), Arc::clone(file)));
-            by_type.push((ty, Arc::new(source.with_choices(chosen)?)));
+        // One set of weights for each file serves all groups.
+        let mut by_file: Vec<(Arc<GgufModel>, Vec<&str>)> = Vec::new();
+        let choices = &groups.menu().choices;
+        let file_of = |choice: &Choice, form| {
+            database.file(choice, form).ok_or_else(|| {
+                let form = groups.menu().named(form);
+                let problem = format!("it has no {form} of {}", choice.tensor.name);
+                QuantError::ForeignOptions { path: "the option database".to_owned(), problem }
+            })
+        };
+        for choice in choices {
+            let name = choice.tensor.name.as_str();
+            for &form in choice.forms.iter().filter(|&&form| form != choice.source()) {
+                let file = file_of(choice, form)?;
+                match by_file.iter_mut().find(|(f, _)| Arc::ptr_eq(f, file)) {
+                    Some((_, names)) => names.push(name),
+                    None => by_file.push((Arc::clone(file), vec![name])),
+                }
+            }
+        }
+        let mut weights: Vec<(Arc<GgufModel>, Arc<GgufWeights>)> = Vec::new();
+        for (file, names) in by_file {
+            let chosen = names.into_iter().map(|name| (name, Arc::clone(&file)));
+            let joined = Arc::new(source.with_choices(chosen)?);
+            weights.push((file, joined));
         }
         let original = Arc::new(source.clone());
         let mut sources = Vec::new();
         let mut keys = Vec::new();
         let mut offsets = vec![0];
-        for choice in &groups.menu().choices {
-            let of_type = |ty| {
-                if ty == choice.tensor.ty {
-                    return Ok(Arc::clone(&original));
-                }
-                let found = by_type.iter().find(|(t, _)| *t == ty);
-                found.map(|(_, weights)| Arc::clone(weights)).ok_or_else(|| {
-                    let problem = format!("it has no {ty} of {}", choice.tensor.name);
-                    QuantError::ForeignOptions { path: "the option database".to_owned(), problem }
-                })
-            };
-            let options =
-                choice.types.iter().map(|&ty| of_type(ty)).collect::<Result<Vec<_>, _>>()?;
+        for choice in choices {
+            let mut options = Vec::with_capacity(choice.forms.len());
+            for &form in &choice.forms {
+                let file = file_of(choice, form)?;
+                let found = weights.iter().find(|(f, _)| Arc::ptr_eq(f, file));
+                // Only the source itself is not among them.
+                options.push(Arc::clone(found.map_or(&original, |(_, joined)| joined)));
+            }
             offsets.push(offsets[offsets.len() - 1] + options.len());
             sources.push(options);
             let found = source.tensors().find(|(name, _)| *name == choice.tensor.name);
             keys.push(found.map(|(_, keys)| keys.to_vec()).unwrap_or_default());
         }
-        let names = groups.menu().choices.iter().map(|c| c.tensor.name.clone()).collect();
-        let types = groups.menu().choices.iter().map(|c| c.types.clone()).collect();
-        Ok(Self { config, source, settings, sources, keys, names, database, types, offsets })
+        let choices = choices.clone();
+        Ok(Self { config, source, settings, sources, keys, choices, database, offsets })
     }
 
     /// The original model.
@@ -96,17 +108,16 @@ impl Candidates {
     /// # Errors
     /// Weights that do not fit the configuration.
     pub fn model(&self, plan: &Assignment) -> Result<Model, QuantError> {
-        let mut choices = Vec::with_capacity(self.names.len());
-        for (g, name) in self.names.iter().enumerate() {
-            let ty = self.types[g][plan.option(g)];
-            if let Some((_, file)) = self.database.files().find(|(t, _)| *t == ty)
-                && file.tensor(name).is_some()
-                && self.database.source().tensor(name).is_some_and(|(_, t)| t.spec.ty != ty)
+        let mut chosen = Vec::with_capacity(self.choices.len());
+        for (g, choice) in self.choices.iter().enumerate() {
+            let form = choice.forms[plan.option(g)];
+            if form != choice.source()
+                && let Some(file) = self.database.file(choice, form)
             {
-                choices.push((name.as_str(), Arc::clone(file)));
+                chosen.push((choice.tensor.name.as_str(), Arc::clone(file)));
             }
         }
-        let weights = self.source.with_choices(choices)?;
+        let weights = self.source.with_choices(chosen)?;
         Ok(Model::new(Arc::clone(&self.config), Arc::new(weights), self.settings)?)
     }
 
@@ -120,8 +131,11 @@ impl Candidates {
     pub(crate) fn options(&self, plan: Option<&Assignment>) -> OptionTensors {
         let mut out = OptionTensors::default();
         for (g, sources) in self.sources.iter().enumerate() {
-            let chosen = plan.map_or_else(|| self.source_option(g), |p| p.option(g));
-            for (k, source) in sources.iter().enumerate().filter(|(k, _)| *k != chosen) {
+            let chosen = plan.map_or_else(|| self.source_option(g), |p| Some(p.option(g)));
+            if sources.len() < 2 {
+                continue;
+            }
+            for (k, source) in sources.iter().enumerate().filter(|(k, _)| Some(*k) != chosen) {
                 for &key in &self.keys[g] {
                     let source = Arc::clone(source) as Arc<dyn WeightSource>;
                     out.add(self.offsets[g] + k, key, source);
@@ -131,10 +145,10 @@ impl Candidates {
         out
     }
 
-    /// The option of a group that is the source itself.
-    fn source_option(&self, group: usize) -> usize {
-        let source = self.database.source().tensor(&self.names[group]).map(|(_, t)| t.spec.ty);
-        self.types[group].iter().position(|&ty| Some(ty) == source).unwrap_or(0)
+    /// The option of a group that is the source itself; a pin may have removed it.
+    fn source_option(&self, group: usize) -> Option<usize> {
+        let choice = &self.choices[group];
+        choice.forms.iter().position(|&form| form == choice.source())
     }
 
     /// Another file of the same model.
@@ -159,8 +173,8 @@ impl Candidates {
     fn each(&self, groups: &Groups, value: impl Fn(Distortion) -> f64) -> Vec<f64> {
         let mut out = Vec::with_capacity(self.option_count());
         for choice in &groups.menu().choices {
-            for &ty in &choice.types {
-                out.push(self.database.distortion(choice, ty).map_or(0.0, &value));
+            for &form in &choice.forms {
+                out.push(self.database.distortion(choice, form).map_or(0.0, &value));
             }
         }
         out

@@ -12,7 +12,7 @@ use crate::database::OptionDatabase;
 use crate::error::QuantError;
 use crate::groups::Groups;
 use crate::hash::sha256;
-use crate::menu::Menu;
+use crate::menu::{Form, Menu};
 
 /// Version of the quantised formats, as ggml counts it.
 const QUANTIZATION_VERSION: u32 = 2;
@@ -52,10 +52,11 @@ fn text(value: &str) -> Value {
     Value::String(Text(value.as_bytes().to_vec()))
 }
 
-/// SHA-256 of a plan: of a line `tensor type` for each tensor of the menu, in its order.
-pub fn plan_sha256(menu: &Menu, types: &[TensorType]) -> String {
-    let lines = menu.choices.iter().zip(types);
-    let lines: Vec<String> = lines.map(|(c, ty)| format!("{} {ty}\n", c.tensor.name)).collect();
+/// SHA-256 of a plan: of a line `tensor form` for each tensor of the menu, in its order.
+pub fn plan_sha256(menu: &Menu, forms: &[Form]) -> String {
+    let lines = menu.choices.iter().zip(forms);
+    let lines: Vec<String> =
+        lines.map(|(c, &form)| format!("{} {}\n", c.tensor.name, menu.named(form))).collect();
     sha256(lines.concat().as_bytes())
 }
 
@@ -72,7 +73,7 @@ pub fn tensors(source: &GgufModel) -> Vec<TensorSpec> {
 pub fn write(
     groups: &Groups,
     database: &OptionDatabase,
-    types: &[TensorType],
+    forms: &[Form],
     provenance: Provenance,
     path: &Path,
     options: WriteOptions,
@@ -80,8 +81,8 @@ pub fn write(
     let source = database.source();
     let menu = groups.menu();
     let mut metadata = metadata(source, provenance)?;
-    metadata.set("general.file_type", Value::U32(file_type(menu, types)))?;
-    metadata.set("rco.plan_sha256", text(&plan_sha256(menu, types)))?;
+    metadata.set("general.file_type", Value::U32(file_type(menu, forms)))?;
+    metadata.set("rco.plan_sha256", text(&plan_sha256(menu, forms)))?;
     let mut writer = GgufWriter::new(metadata);
     for (_, info) in source.tensors() {
         let name = &info.spec.name;
@@ -90,11 +91,11 @@ pub fn write(
             None => (info.spec.clone(), source),
             Some(g) => {
                 let choice = &menu.choices[g];
-                let file = database.file(choice, types[g]).ok_or_else(|| {
-                    let problem = format!("it has no {} of {name}", types[g]);
+                let file = database.file(choice, forms[g]).ok_or_else(|| {
+                    let problem = format!("it has no {} of {name}", menu.named(forms[g]));
                     QuantError::ForeignOptions { path: "the option database".to_owned(), problem }
                 })?;
-                (choice.in_type(types[g]), file)
+                (choice.in_type(forms[g].ty), file)
             }
         };
         writer.add(spec, Arc::new(file.data(name)?))?;
@@ -104,9 +105,9 @@ pub fn write(
 
 /// `general.file_type`: the number that llama.cpp has for files made mostly of the type that
 /// holds most weights.
-fn file_type(menu: &Menu, types: &[TensorType]) -> u32 {
+fn file_type(menu: &Menu, forms: &[Form]) -> u32 {
     let mut weights: Vec<(TensorType, u64)> = Vec::new();
-    for (choice, &ty) in menu.choices.iter().zip(types) {
+    for (choice, &Form { ty, .. }) in menu.choices.iter().zip(forms) {
         match weights.iter_mut().find(|(t, _)| *t == ty) {
             Some((_, sum)) => *sum += choice.weights,
             None => weights.push((ty, choice.weights)),

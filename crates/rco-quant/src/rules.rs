@@ -4,7 +4,7 @@ use rco_formats::gguf::TensorType;
 use regex::Regex;
 
 use crate::error::QuantError;
-use crate::menu::Menu;
+use crate::menu::{Form, Menu};
 
 /// A type for all tensors whose name matches: `REGEX=TYPE`.
 #[derive(Debug, Clone)]
@@ -43,7 +43,7 @@ pub fn parse_type(name: &str) -> Result<TensorType, String> {
     })
 }
 
-/// Applies pins: the tensors that match have only that type left.
+/// Applies pins: the tensors that match have only forms of that type left.
 ///
 /// # Errors
 /// [`QuantError::Rule`] for a pin that matches nothing, or a tensor that cannot take the
@@ -58,12 +58,14 @@ pub fn pin(menu: &mut Menu, pins: &[Pin]) -> Result<(), QuantError> {
                 continue;
             }
             matched = true;
-            if !choice.types.contains(&pin.ty) {
-                let types: Vec<String> = choice.types.iter().map(ToString::to_string).collect();
+            if !choice.forms.iter().any(|form| form.ty == pin.ty) {
+                let mut types: Vec<String> =
+                    choice.forms.iter().map(|form| form.ty.to_string()).collect();
+                types.dedup();
                 let problem = format!("{name} can take {} only", types.join(", "));
                 return Err(QuantError::Rule { what, problem });
             }
-            choice.types = vec![pin.ty];
+            choice.forms.retain(|form| form.ty == pin.ty);
         }
         if !matched {
             return Err(QuantError::Rule { what, problem: "no tensor matches".to_owned() });
@@ -123,20 +125,20 @@ fn by_layer(menu: &Menu, matches: impl Fn(&str) -> bool) -> Vec<Vec<String>> {
     sets.into_iter().map(|(_, set)| set).filter(|set| set.len() > 1).collect()
 }
 
-/// Leaves tied tensors the types that all of them have.
+/// Leaves tied tensors the forms that all of them have.
 ///
 /// # Errors
 /// [`QuantError::Rule`] if they have none in common.
 pub fn align(menu: &mut Menu, ties: &[Vec<String>]) -> Result<(), QuantError> {
     for tie in ties {
         let of = |menu: &Menu, name: &String| {
-            menu.choices.iter().find(|c| c.tensor.name == *name).map(|c| c.types.clone())
+            menu.choices.iter().find(|c| c.tensor.name == *name).map(|c| c.forms.clone())
         };
-        let mut common: Option<Vec<TensorType>> = None;
-        for types in tie.iter().filter_map(|name| of(menu, name)) {
+        let mut common: Option<Vec<Form>> = None;
+        for forms in tie.iter().filter_map(|name| of(menu, name)) {
             common = Some(match common {
-                None => types,
-                Some(before) => before.into_iter().filter(|ty| types.contains(ty)).collect(),
+                None => forms,
+                Some(before) => before.into_iter().filter(|form| forms.contains(form)).collect(),
             });
         }
         let common = common.unwrap_or_default();
@@ -146,7 +148,7 @@ pub fn align(menu: &mut Menu, ties: &[Vec<String>]) -> Result<(), QuantError> {
             return Err(QuantError::Rule { what, problem });
         }
         for choice in menu.choices.iter_mut().filter(|c| tie.contains(&c.tensor.name)) {
-            choice.types.clone_from(&common);
+            choice.forms.clone_from(&common);
         }
     }
     Ok(())

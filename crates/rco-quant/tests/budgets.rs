@@ -12,7 +12,7 @@ use rco_formats::gguf::{GgufModel, TensorType};
 use rco_quant::QuantError;
 use rco_quant::database::{OptionDatabase, Origin};
 use rco_quant::groups::Groups;
-use rco_quant::menu::{Menu, TypeFilter};
+use rco_quant::menu::{Form, Menu, TypeFilter};
 use rco_quant::output::{Provenance, metadata, plan_sha256, tensors, write};
 use rco_quant::verify::check_file;
 
@@ -28,11 +28,12 @@ const TYPES: [TensorType; 4] =
 fn database(folder: &Path) -> (Arc<GgufModel>, Menu, OptionDatabase) {
     let model = Arc::new(GgufModel::open(bundled()).unwrap());
     let filter = TypeFilter { only: TYPES.to_vec(), without: Vec::new(), least_bits: 0.0 };
-    let menu = Menu::new(&model, &filter, None).unwrap();
+    let menu = Menu::new(&model, &filter, None, &[]).unwrap();
     let origin = Origin { source: "bundled", importance: "" };
     let options = folder.join("options");
     let database =
-        OptionDatabase::build(&model, &menu, None, origin, &options, &mut |_, _, _| {}).unwrap();
+        OptionDatabase::build(&model, &menu, None, &[], origin, &options, &mut |_, _, _| {})
+            .unwrap();
     (model, menu, database)
 }
 
@@ -47,7 +48,7 @@ fn two_hundred_random_budgets_are_kept_to_the_byte() {
     let choices = &groups.menu().choices;
     let errors = choices
         .iter()
-        .flat_map(|c| c.types.iter().map(|&ty| -database.distortion(c, ty).unwrap().absolute));
+        .flat_map(|c| c.forms.iter().map(|&form| -database.distortion(c, form).unwrap().absolute));
     let values: Vec<f64> = errors.chain([0.0]).collect();
     let (smallest, largest) = groups.range();
     let mut random = stream(1, Purpose::Instance, 0);
@@ -61,16 +62,16 @@ fn two_hundred_random_budgets_are_kept_to_the_byte() {
         let mut plan = vec![0; problem.decisions().len()];
         solver.solve(&values, &mut plan).unwrap();
         let assignment = problem.decisions().expand(&plan);
-        let types = groups.types(&assignment);
+        let forms = groups.forms(&assignment);
         let predicted = groups.bytes(&assignment);
         let written =
-            write(&groups, &database, &types, provenance(budget), &path, WriteOptions::force())
+            write(&groups, &database, &forms, provenance(budget), &path, WriteOptions::force())
                 .unwrap();
         let found = std::fs::metadata(&path).unwrap().len();
         assert!(found <= budget, "{found} bytes for a budget of {budget}");
         assert_eq!((written, found), (predicted, predicted));
-        check_file(&path, &groups, &types, predicted).unwrap();
-        hashes.insert(plan_sha256(groups.menu(), &types));
+        check_file(&path, &groups, &forms, predicted).unwrap();
+        hashes.insert(plan_sha256(groups.menu(), &forms));
     }
     assert!(hashes.len() > 100, "only {} different plans", hashes.len());
 }
@@ -103,14 +104,14 @@ fn a_database_that_was_killed_goes_on_and_a_changed_file_is_refused() {
     std::fs::write(options.join("Q8_0.gguf"), &bytes[..1000]).unwrap();
     let again = |source| {
         let origin = Origin { source, importance: "" };
-        OptionDatabase::build(&model, &menu, None, origin, &options, &mut |_, _, _| {})
+        OptionDatabase::build(&model, &menu, None, &[], origin, &options, &mut |_, _, _| {})
     };
     let second = again("bundled").unwrap();
     assert_eq!(std::fs::read(options.join("Q8_0.gguf")).unwrap(), bytes);
     let choice = &menu.choices[0];
     assert_eq!(
-        first.distortion(choice, TensorType::Q8_0),
-        second.distortion(choice, TensorType::Q8_0)
+        first.distortion(choice, Form::own(TensorType::Q8_0)),
+        second.distortion(choice, Form::own(TensorType::Q8_0))
     );
 
     let error = again("another").unwrap_err();

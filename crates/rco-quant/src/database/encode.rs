@@ -85,26 +85,63 @@ impl Encoder {
     fn encode(&self, name: &str) -> Result<(Vec<u8>, Distortion, u64), QuantError> {
         let (spec, values) = decode_tensor(&self.model, name)?;
         let row = spec.row_length() as usize;
-        let matrices: u64 = spec.shape.iter().skip(2).product();
-        let importance = match &self.importance {
-            Some(matrix) => matrix.importance(name, spec.row_length(), matrices)?,
-            None => None,
-        };
-        let size = values.len() / (matrices as usize).max(1);
+        let importance = importance_of(self.importance.as_ref(), &spec)?;
         let mut bytes = Vec::new();
-        let (mut error, mut total) = (0.0, 0.0);
-        for (m, values) in values.chunks(size.max(1)).enumerate() {
+        let mut sum = Sum::default();
+        for (m, values) in values.chunks(matrix_size(&spec, values.len())).enumerate() {
             let columns = importance.as_ref().map(|i| &i[m * row..(m + 1) * row]);
             let encoded =
                 rco_ggml::encode(self.ty, values, row, columns).map_err(in_tensor(name))?;
             let decoded = rco_ggml::decode_to(self.ty, &encoded, row)?;
-            let (e, t) = distortion(values, &decoded, row, columns);
-            error += e;
-            total += t;
+            sum.add(values, &decoded, row, columns);
             bytes.extend_from_slice(&encoded);
         }
-        let relative = if total > 0.0 { error / total } else { 0.0 };
-        Ok((bytes, Distortion { absolute: error, relative }, values.len() as u64))
+        Ok((bytes, sum.distortion(), values.len() as u64))
+    }
+}
+
+/// Importance of the columns of a tensor's matrices, one after the other.
+pub(super) fn importance_of(
+    importance: Option<&Imatrix>,
+    spec: &TensorSpec,
+) -> Result<Option<Vec<f32>>, QuantError> {
+    let matrices = spec.shape.iter().skip(2).product();
+    Ok(match importance {
+        Some(matrix) => matrix.importance(&spec.name, spec.row_length(), matrices)?,
+        None => None,
+    })
+}
+
+/// Values of one matrix of a tensor of `len` values; at least 1.
+pub(super) fn matrix_size(spec: &TensorSpec, len: usize) -> usize {
+    let matrices: u64 = spec.shape.iter().skip(2).product();
+    (len / (matrices as usize).max(1)).max(1)
+}
+
+/// A distortion, matrix by matrix.
+#[derive(Debug, Default)]
+pub(super) struct Sum {
+    error: f64,
+    total: f64,
+}
+
+impl Sum {
+    /// Adds a matrix and what it is decoded to.
+    pub(super) fn add(
+        &mut self,
+        source: &[f32],
+        decoded: &[f32],
+        row: usize,
+        columns: Option<&[f32]>,
+    ) {
+        let (error, total) = distortion(source, decoded, row, columns);
+        self.error += error;
+        self.total += total;
+    }
+
+    pub(super) fn distortion(&self) -> Distortion {
+        let relative = if self.total > 0.0 { self.error / self.total } else { 0.0 };
+        Distortion { absolute: self.error, relative }
     }
 }
 

@@ -25,6 +25,9 @@ pub(super) struct Manifest {
     importance: String,
     /// By the name of the type.
     types: BTreeMap<String, TypeFile>,
+    /// Tensors of options files by name, by the SHA-256 of the file.
+    #[serde(default)]
+    foreign: BTreeMap<String, BTreeMap<String, Distortion>>,
 }
 
 /// A file of encoded tensors.
@@ -49,6 +52,7 @@ impl Manifest {
                     source: origin.source.to_owned(),
                     importance: origin.importance.to_owned(),
                     types: BTreeMap::new(),
+                    foreign: BTreeMap::new(),
                 });
             }
             Err(source) => return Err(QuantError::io(path, "reading")(source)),
@@ -79,6 +83,15 @@ impl Manifest {
 
     pub(super) fn set(&mut self, ty: TensorType, file: TypeFile) {
         self.types.insert(ty.to_string(), file);
+    }
+
+    /// What is known of the tensors of an options file.
+    pub(super) fn foreign(&self, sha256: &str) -> BTreeMap<String, Distortion> {
+        self.foreign.get(sha256).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn set_foreign(&mut self, sha256: &str, tensors: BTreeMap<String, Distortion>) {
+        self.foreign.insert(sha256.to_owned(), tensors);
     }
 
     pub(super) fn write(&self, path: &Path) -> Result<(), QuantError> {

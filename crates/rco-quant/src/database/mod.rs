@@ -1,11 +1,12 @@
 //! The option database: for every type a GGUF file with the tensors encoded so, and a
 //! manifest with hashes and errors.
 //!
-//! Tensors are encoded once, by ggml. The search and the writer only ever read them. Files
+//! Tensors are encoded once, by ggml; those of options files stay where they are. The search and the writer only ever read them. Files
 //! are written one after the other, each atomically, so that a build that was killed goes
 //! on with the first type that is missing.
 
 mod encode;
+mod foreign;
 mod manifest;
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,10 +20,11 @@ use rco_formats::imatrix::Imatrix;
 use self::encode::{Encoder, LazyTensor};
 use self::manifest::{Manifest, TypeFile};
 use crate::error::QuantError;
+use crate::foreign::Foreign;
 use crate::hash::sha256_file;
-use crate::menu::{Choice, Menu};
+use crate::menu::{Choice, Form, Menu};
 
-/// How far a tensor in one type is from the source.
+/// How far a tensor in one form is from the source.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Distortion {
     /// Σ importance · (encoded − source)², with importance 1 where there is none.
@@ -36,7 +38,8 @@ pub struct Distortion {
 pub struct OptionDatabase {
     source: Arc<GgufModel>,
     files: BTreeMap<TensorType, Arc<GgufModel>>,
-    distortions: HashMap<(String, TensorType), Distortion>,
+    foreign: Vec<Arc<GgufModel>>,
+    distortions: HashMap<(String, Form), Distortion>,
 }
 
 /// What the options are made from: a database serves only the same again.
@@ -48,19 +51,22 @@ pub struct Origin<'a> {
     pub importance: &'a str,
 }
 
-/// Told while options are made: weights encoded so far, of how many, and the type at work.
-pub type Progress<'a> = dyn FnMut(u64, u64, TensorType) + 'a;
+/// Told while options are made: weights encoded or compared so far, of how many, and the type
+/// or options file at work.
+pub type Progress<'a> = dyn FnMut(u64, u64, &str) + 'a;
 
 impl OptionDatabase {
-    /// Opens the database in `folder`, making what is missing for `menu`.
+    /// Opens the database in `folder`, making what is missing for `menu`, whose options files
+    /// are `foreign` with their SHA-256.
     ///
     /// # Errors
-    /// A database that was made from something else, a file that is not what the manifest
+    /// Options files that do not fit, a database that was made from something else, a file that is not what the manifest
     /// says, values that are not finite (with tensor and row), failed reads and writes.
     pub fn build(
         source: &Arc<GgufModel>,
         menu: &Menu,
         importance: Option<&Imatrix>,
+        foreign: &[(Foreign, String)],
         origin: Origin<'_>,
         folder: &Path,
         progress: &mut Progress<'_>,
@@ -68,15 +74,14 @@ impl OptionDatabase {
         std::fs::create_dir_all(folder).map_err(QuantError::io(folder, "creating the folder"))?;
         let path = folder.join("manifest.json");
         let mut manifest = Manifest::open(&path, origin)?;
-        let of_type = |ty| menu.choices.iter().filter(move |c| in_type(c, ty));
-        let total =
-            menu.encoded_types().iter().flat_map(|&ty| of_type(ty)).map(|c| c.weights).sum();
+        let of_type = |ty| menu.choices.iter().filter(move |c| c.is_encoded_as(ty));
+        let total = menu.work();
         let mut done = 0;
         let mut files = BTreeMap::new();
         let mut distortions = HashMap::new();
         for ty in menu.encoded_types() {
             let file = folder.join(format!("{ty}.gguf"));
-            progress(done, total, ty);
+            progress(done, total, &ty.to_string());
             let wanted: Vec<&Choice> = of_type(ty).collect();
             let weights: u64 = wanted.iter().map(|c| c.weights).sum();
             let entry = match manifest.file(ty) {
@@ -87,7 +92,7 @@ impl OptionDatabase {
                     entry.clone()
                 }
                 _ => {
-                    let mut report = |encoded| progress(done + encoded, total, ty);
+                    let mut report = |n| progress(done + n, total, &ty.to_string());
                     let entry = write(source, &wanted, ty, importance, &file, &mut report)?;
                     manifest.set(ty, entry.clone());
                     manifest.write(&path)?;
@@ -96,11 +101,31 @@ impl OptionDatabase {
             };
             files.insert(ty, Arc::new(GgufModel::open(&file)?));
             for (name, distortion) in entry.tensors {
-                distortions.insert((name, ty), distortion);
+                distortions.insert((name, Form::own(ty)), distortion);
             }
             done += weights;
         }
-        Ok(Self { source: Arc::clone(source), files, distortions })
+        for (n, (theirs, sha256)) in foreign.iter().enumerate() {
+            progress(done, total, &theirs.name);
+            let form_of = |c: &Choice| c.forms.iter().copied().find(|form| form.file == Some(n));
+            let wanted: Vec<&Choice> =
+                menu.choices.iter().filter(|c| form_of(c).is_some()).collect();
+            let mut known = manifest.foreign(sha256);
+            let mut report = |n| progress(done + n, total, &theirs.name);
+            if foreign::measure(source, theirs, &wanted, importance, &mut known, &mut report)? {
+                manifest.set_foreign(sha256, known.clone());
+                manifest.write(&path)?;
+            }
+            for choice in wanted {
+                let name = &choice.tensor.name;
+                if let (Some(form), Some(&found)) = (form_of(choice), known.get(name)) {
+                    distortions.insert((name.clone(), form), found);
+                }
+                done += choice.weights;
+            }
+        }
+        let foreign = foreign.iter().map(|(theirs, _)| Arc::clone(&theirs.model)).collect();
+        Ok(Self { source: Arc::clone(source), files, foreign, distortions })
     }
 
     /// The source.
@@ -108,54 +133,64 @@ impl OptionDatabase {
         &self.source
     }
 
-    /// The file that holds a tensor in a type.
-    pub fn file(&self, choice: &Choice, ty: TensorType) -> Option<&Arc<GgufModel>> {
-        if ty == choice.tensor.ty { Some(&self.source) } else { self.files.get(&ty) }
+    /// The options files.
+    pub fn foreign(&self) -> &[Arc<GgufModel>] {
+        &self.foreign
     }
 
-    /// The files of encoded tensors, by type.
-    pub fn files(&self) -> impl Iterator<Item = (TensorType, &Arc<GgufModel>)> {
-        self.files.iter().map(|(&ty, file)| (ty, file))
+    /// The file that holds a tensor in a form.
+    pub fn file(&self, choice: &Choice, form: Form) -> Option<&Arc<GgufModel>> {
+        match form.file {
+            _ if form == choice.source() => Some(&self.source),
+            None => self.files.get(&form.ty),
+            Some(n) => self.foreign.get(n),
+        }
     }
 
-    /// How far a tensor in a type is from the source; 0 in the type of the source.
-    pub fn distortion(&self, choice: &Choice, ty: TensorType) -> Option<Distortion> {
-        if ty == choice.tensor.ty {
+    /// How far a tensor in a form is from the source; 0 in that of the source.
+    pub fn distortion(&self, choice: &Choice, form: Form) -> Option<Distortion> {
+        if form == choice.source() {
             return Some(Distortion { absolute: 0.0, relative: 0.0 });
         }
-        self.distortions.get(&(choice.tensor.name.clone(), ty)).copied()
+        self.distortions.get(&(choice.tensor.name.clone(), form)).copied()
     }
 
-    /// `menu` without the types that are dominated: another type of no more bytes has a
-    /// smaller distortion.
+    /// `menu` without the forms that are dominated: another form of no more bytes has a
+    /// smaller distortion. Tensors that are tied (by name) are judged together.
     #[must_use]
-    pub fn without_dominated(&self, menu: &Menu) -> Menu {
+    pub fn without_dominated(&self, menu: &Menu, ties: &[Vec<String>]) -> Menu {
         let choices = menu.choices.iter().map(|choice| {
-            let mut types = Vec::new();
+            let tied = |c: &&Choice| {
+                let (a, b) = (&c.tensor.name, &choice.tensor.name);
+                a == b || ties.iter().any(|tie| tie.contains(a) && tie.contains(b))
+            };
+            let together: Vec<&Choice> = menu.choices.iter().filter(tied).collect();
+            let judge = |form: Form| {
+                let (mut bytes, mut distortion) = (0_u64, 0.0);
+                for c in &together {
+                    bytes = bytes.checked_add(c.in_type(form.ty).byte_length().ok()??)?;
+                    distortion += self.distortion(c, form)?.absolute;
+                }
+                Some((bytes, distortion, form))
+            };
+            let mut order: Vec<(u64, f64, Form)> =
+                choice.forms.iter().filter_map(|&form| judge(form)).collect();
+            let key = |form: &Form| (form.ty, form.file);
+            order.sort_by(|a, b| {
+                a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(key(&a.2).cmp(&key(&b.2)))
+            });
+            let mut forms = Vec::new();
             let mut best = f64::INFINITY;
-            let mut order: Vec<(u64, f64, TensorType)> = choice
-                .types
-                .iter()
-                .filter_map(|&ty| {
-                    let bytes = choice.in_type(ty).byte_length().ok()??;
-                    Some((bytes, self.distortion(choice, ty)?.absolute, ty))
-                })
-                .collect();
-            order.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
-            for (_, distortion, ty) in order {
-                if distortion < best || ty == choice.tensor.ty {
+            for (_, distortion, form) in order {
+                if distortion < best || form == choice.source() {
                     best = best.min(distortion);
-                    types.push(ty);
+                    forms.push(form);
                 }
             }
-            Choice { types, ..choice.clone() }
+            Choice { forms, ..choice.clone() }
         });
-        Menu { choices: choices.collect() }
+        Menu { choices: choices.collect(), files: menu.files.clone() }
     }
-}
-
-fn in_type(choice: &Choice, ty: TensorType) -> bool {
-    ty != choice.tensor.ty && choice.types.contains(&ty)
 }
 
 fn check(path: &Path, entry: &TypeFile) -> Result<(), QuantError> {

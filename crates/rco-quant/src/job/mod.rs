@@ -1,15 +1,17 @@
 //! From a model and a number of bytes to a file that fits.
 
+mod finish;
 mod open;
 mod outlook;
 mod settings;
 mod stages;
 mod texts;
 
+pub use finish::{FileOutcome, JobOutcome, Planned, written_plan};
 pub use open::Job;
 pub use outlook::{Outlook, OutlookOrder};
 pub use settings::{JobSettings, Order, Target};
-pub use stages::{FileOutcome, JobOutcome, Prepared, written_plan};
+pub use stages::{OptionsFile, Prepared};
 
 use rco_core::search::Observer;
 

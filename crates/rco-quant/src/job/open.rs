@@ -1,6 +1,6 @@
 //! Opening a model for a job: headers only.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rco_formats::gguf::GgufModel;
 use rco_formats::imatrix::Imatrix;
@@ -10,7 +10,9 @@ use rco_model::weights::GgufWeights;
 
 use super::settings::{JobSettings, Target};
 use crate::error::QuantError;
+use crate::foreign::Foreign;
 use crate::groups::Groups;
+use crate::hash::sha256_model;
 use crate::menu::{Menu, covers, is_decided};
 use crate::output::{Provenance, metadata, tensors};
 use crate::rules;
@@ -30,11 +32,15 @@ pub struct Job {
     pub(super) weights: GgufWeights,
     /// The importance matrix that was given.
     pub(super) importance: Option<Imatrix>,
+    /// The options files.
+    pub(super) foreign: Vec<Foreign>,
     /// The menu before anything is encoded.
     pub(super) menu: Menu,
     pub(super) ties: Vec<Vec<String>>,
     /// Budget in bytes of each order.
     pub(super) budgets: Vec<u64>,
+    /// Hashes of the source and of the options files, once they are known.
+    hashes: OnceLock<(String, Vec<String>)>,
 }
 
 impl Job {
@@ -42,7 +48,7 @@ impl Job {
     ///
     /// # Errors
     /// Files that cannot be read, an architecture that is not supported, an importance
-    /// matrix of another model, rules that match nothing, a budget that is too small or
+    /// matrix or options of another model, rules that match nothing, a budget that is too small or
     /// that the source meets as it is.
     pub fn open(mut settings: JobSettings) -> Result<Self, QuantError> {
         let model = Arc::new(GgufModel::open(&settings.model)?);
@@ -67,11 +73,24 @@ impl Job {
             Some(matrix) => matrix.clone(),
             None => full_importance(&model, config.tied)?,
         };
-        let mut menu = Menu::new(&model, &settings.filter, Some(&expected))?;
+        let foreign = Foreign::open_all(&settings.options, &model)?;
+        let mut menu = Menu::new(&model, &settings.filter, Some(&expected), &foreign)?;
         rules::pin(&mut menu, &settings.pins)?;
         let ties = rules::ties(&menu, &settings.ties, settings.fuse_friendly)?;
         rules::align(&mut menu, &ties)?;
-        let job = Self { settings, model, config, weights, importance, menu, ties, budgets };
+        let hashes = OnceLock::new();
+        let job = Self {
+            settings,
+            model,
+            config,
+            weights,
+            importance,
+            foreign,
+            menu,
+            ties,
+            budgets,
+            hashes,
+        };
         for &budget in &job.budgets {
             job.groups(budget)?.problem(budget, &[])?;
             let source_bytes = job.model.file_size();
@@ -90,6 +109,20 @@ impl Job {
     /// The model.
     pub fn model(&self) -> &Arc<GgufModel> {
         &self.model
+    }
+
+    /// SHA-256 of the source, and of each options file; of files in several parts over all
+    /// parts. Reads all of them the first time.
+    ///
+    /// # Errors
+    /// A failed read.
+    pub fn hashes(&self) -> Result<&(String, Vec<String>), QuantError> {
+        if let Some(known) = self.hashes.get() {
+            return Ok(known);
+        }
+        let foreign = self.foreign.iter().map(Foreign::sha256).collect::<Result<_, _>>()?;
+        let found = (sha256_model(&self.model)?, foreign);
+        Ok(self.hashes.get_or_init(|| found))
     }
 
     /// Bytes of the file that each order allows.

@@ -20,7 +20,7 @@ pub struct Outlook {
     pub groups: usize,
     /// Options of all of them.
     pub options: usize,
-    /// Types on the menu, with the number of tensors that may take each.
+    /// Forms on the menu, with the number of tensors that may take each.
     pub types: Vec<(String, usize)>,
     /// Bytes of the smallest file that the menu gives.
     pub smallest: u64,
@@ -70,13 +70,14 @@ impl Job {
         let mut types: Vec<(String, usize)> = Vec::new();
         let (mut database_bytes, mut encoded_weights) = (0_u64, 0_u64);
         for choice in &self.menu.choices {
-            for &ty in &choice.types {
-                match types.iter_mut().find(|(name, _)| *name == ty.to_string()) {
+            for &form in &choice.forms {
+                let form_name = self.menu.named(form).to_string();
+                match types.iter_mut().find(|(name, _)| *name == form_name) {
                     Some((_, count)) => *count += 1,
-                    None => types.push((ty.to_string(), 1)),
+                    None => types.push((form_name, 1)),
                 }
-                if ty != choice.tensor.ty {
-                    let bytes = choice.in_type(ty).byte_length()?.unwrap_or(0);
+                if form.file.is_none() && form != choice.source() {
+                    let bytes = choice.in_type(form.ty).byte_length()?.unwrap_or(0);
                     database_bytes = database_bytes.saturating_add(bytes);
                     encoded_weights = encoded_weights.saturating_add(choice.weights);
                 }
@@ -96,7 +97,7 @@ impl Job {
         let active = weights - self.idle_weights();
         let seconds = 2.0 * active as f64 * tokens as f64 / SPEED
             + encoded_weights as f64 / ENCODING
-            + backward as f64 * encoded_weights as f64 / 1e9;
+            + backward as f64 * self.menu.work() as f64 / 1e9;
         let outlook_orders =
             self.settings.orders.iter().zip(&self.budgets).map(|(order, &budget)| {
                 let needs = match order.target {
@@ -118,7 +119,7 @@ impl Job {
             weights,
             source_bytes: model.file_size(),
             groups: self.menu.choices.len(),
-            options: self.menu.choices.iter().map(|c| c.types.len()).sum(),
+            options: self.menu.choices.iter().map(|c| c.forms.len()).sum(),
             types,
             smallest,
             database_bytes,

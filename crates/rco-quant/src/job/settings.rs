@@ -49,6 +49,8 @@ pub struct JobSettings {
     pub texts: Vec<PathBuf>,
     /// An importance matrix; none computes one.
     pub imatrix: Option<PathBuf>,
+    /// GGUF files whose tensors are options too.
+    pub options: Vec<PathBuf>,
     /// Types allowed.
     pub filter: TypeFilter,
     /// Tensors with a type of their own.

@@ -1,13 +1,10 @@
-//! The stages of a job over its run folder. Each leaves what it made there; a job that was
-//! killed finds it and goes on.
+//! All that comes before the search, over the run folder. Each stage leaves what it made
+//! there; a job that was killed finds it and goes on.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use rco_core::Assignment;
-use rco_core::search::{CheckpointSettings, Fanout, JsonlHistory, SearchOutcome, search};
-use rco_formats::atomic::WriteOptions;
-use rco_formats::gguf::{GgufModel, TensorType};
 use rco_formats::imatrix::Imatrix;
 use rco_model::engine::Settings;
 use serde::Serialize;
@@ -20,51 +17,23 @@ use crate::effort::WorkPlan;
 use crate::error::QuantError;
 use crate::fisher;
 use crate::groups::Groups;
-use crate::hash::{sha256, sha256_file};
-use crate::known;
+use crate::hash::sha256;
 use crate::menu::Menu;
 use crate::objective::{Candidates, PlanLoss};
-use crate::output::{Provenance, metadata, plan_sha256, tensors, write};
+use crate::output::{Provenance, metadata, tensors};
 use crate::rules;
 use crate::samples::SampleFile;
 use crate::states::StateCache;
 use crate::teacher::Teacher;
 use crate::tensor::check_finite;
-use crate::verify::{Verified, check_file, verify};
 
-/// What a job has made.
-#[derive(Debug, Clone, Serialize)]
-pub struct JobOutcome {
-    /// SHA-256 of the source.
-    pub source_sha256: String,
-    /// Bytes of the source.
-    pub source_bytes: u64,
-    /// The files, in the order of the orders.
-    pub files: Vec<FileOutcome>,
-}
-
-/// A file that was made.
-#[derive(Debug, Clone, Serialize)]
-pub struct FileOutcome {
-    /// The file.
-    pub path: std::path::PathBuf,
-    /// Budget in bytes.
-    pub budget: u64,
-    /// Bytes of the file.
-    pub bytes: u64,
-    /// Bytes of the budget that are left.
-    pub slack: u64,
-    /// Fewest bytes that any change of one tensor to a costlier type would take: why the
-    /// slack is left. `None` if every tensor has its costliest type.
-    pub next_step: Option<u64>,
-    /// SHA-256 of the plan.
-    pub plan_sha256: String,
-    /// Type of every tensor that was decided on.
-    pub plan: Vec<(String, TensorType)>,
-    /// The search.
-    pub search: SearchOutcome,
-    /// The file in the runtime.
-    pub verified: Option<Verified>,
+/// A file whose tensors are options.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OptionsFile {
+    /// Its name in plans.
+    pub name: String,
+    /// SHA-256 of it.
+    pub sha256: String,
 }
 
 /// Everything that the search for a plan needs, whatever the budget.
@@ -72,6 +41,8 @@ pub struct FileOutcome {
 pub struct Prepared {
     /// SHA-256 of the source.
     pub source_sha256: String,
+    /// The options files.
+    pub options: Vec<OptionsFile>,
     /// The importance matrix.
     pub importance: Imatrix,
     /// Every tensor in every type.
@@ -91,24 +62,6 @@ pub struct Prepared {
 }
 
 impl Job {
-    /// Does the job in a run folder.
-    ///
-    /// # Errors
-    /// Whatever any of the stages meets.
-    pub fn run(
-        &self,
-        folder: &Path,
-        reporter: &mut dyn Reporter,
-    ) -> Result<JobOutcome, QuantError> {
-        let prepared = self.prepare(folder, reporter)?;
-        let mut files = Vec::new();
-        for n in 0..self.settings.orders.len() {
-            files.push(self.fill(n, &prepared, folder, reporter)?);
-        }
-        let source_bytes = self.model.file_size();
-        Ok(JobOutcome { source_sha256: prepared.source_sha256, source_bytes, files })
-    }
-
     /// All that comes before the search: texts, importance, options, the original's states,
     /// sensitivities.
     ///
@@ -121,7 +74,7 @@ impl Job {
     ) -> Result<Prepared, QuantError> {
         let work = self.settings.effort.plan();
         reporter.stage("reading the model", None);
-        let source_sha256 = self.source_sha256()?;
+        let (source_sha256, foreign_sha256) = self.hashes()?.clone();
         check_finite(&self.model)?;
         reporter.stage("preparing text", None);
         let texts = Texts::new(self, &work, folder, reporter)?;
@@ -129,21 +82,20 @@ impl Job {
         let importance_sha256 = importance_sha256(&importance);
 
         let menu = self.covered_menu(&importance)?;
-        let takes = |ty: &TensorType| -> u64 {
-            let takes = menu.choices.iter().filter(|c| c.types.contains(ty) && c.tensor.ty != *ty);
-            takes.map(|c| c.weights).sum()
-        };
-        reporter.stage("encoding options", Some(menu.encoded_types().iter().map(takes).sum()));
+        reporter.stage("encoding options", Some(menu.work()));
         let origin = Origin { source: &source_sha256, importance: &importance_sha256 };
+        let foreign: Vec<_> =
+            self.foreign.iter().cloned().zip(foreign_sha256.iter().cloned()).collect();
         let database = OptionDatabase::build(
             &self.model,
             &menu,
             Some(&importance),
+            &foreign,
             origin,
             &folder.join("options"),
-            &mut |done, _, ty| reporter.advance(done, &ty.to_string()),
+            &mut |done, _, what| reporter.advance(done, what),
         )?;
-        let mut menu = database.without_dominated(&menu);
+        let mut menu = database.without_dominated(&menu, &self.ties);
         rules::align(&mut menu, &self.ties)?;
 
         // The groups of all budgets are alike: the budget is a number in the header.
@@ -167,11 +119,19 @@ impl Job {
         drop(original);
 
         reporter.stage("sensitivities", Some(work.fisher));
-        let origin = format!("{source_sha256} {importance_sha256} {}", texts.sha256());
+        let mut origin = format!("{source_sha256} {importance_sha256} {}", texts.sha256());
+        for sha256 in &foreign_sha256 {
+            origin.push(' ');
+            origin.push_str(sha256);
+        }
         let scores = self.scores(&candidates, &groups, &texts, &work, &origin, folder, reporter)?;
         let prompt = texts.prompt;
+        let options = self.foreign.iter().zip(foreign_sha256);
+        let options =
+            options.map(|(f, sha256)| OptionsFile { name: f.name.clone(), sha256 }).collect();
         Ok(Prepared {
             source_sha256,
+            options,
             importance,
             database,
             groups,
@@ -183,87 +143,14 @@ impl Job {
         })
     }
 
-    /// Searches, writes and checks the file of an order.
-    fn fill(
-        &self,
-        n: usize,
-        prepared: &Prepared,
-        folder: &Path,
-        reporter: &mut dyn Reporter,
-    ) -> Result<FileOutcome, QuantError> {
-        let (order, budget) = (&self.settings.orders[n], self.budgets[n]);
-        let Prepared { database, groups, candidates, teacher, .. } = prepared;
-        let work = self.settings.effort.plan();
-        reporter.stage("known recipes", None);
-        let known = known::plans(groups, &self.settings.model, Some(&prepared.importance), budget)?;
-        let run = folder.join(format!("search-{budget}"));
-        std::fs::create_dir_all(&run).map_err(QuantError::io(&run, "creating the folder"))?;
-        let mut settings = work.search(self.settings.seed);
-        settings.checkpoint = Some(CheckpointSettings::new(&run));
-        let problem = groups.problem(budget, &self.ties)?;
-        let mut loss = prepared.loss(&work, self.settings.seed, known);
-        let outcome = {
-            let mut history = JsonlHistory::new(run.join("history.jsonl"));
-            let mut watching = reporter.observer();
-            let mut observers = Fanout(vec![&mut *watching, &mut history]);
-            search(&problem, &mut loss, &settings, &mut observers)?
-        };
-        let plan = &outcome.assignment;
-        let types = groups.types(plan);
-        reporter.stage("writing", None);
-        let bytes = groups.bytes(plan);
-        let options = WriteOptions { force: self.settings.force };
-        // A run that was killed after this point finds its file there.
-        if written_plan(&order.output).as_deref() != Some(&*plan_sha256(groups.menu(), &types)) {
-            write(groups, database, &types, self.provenance(budget), &order.output, options)?;
-        }
-        check_file(&order.output, groups, &types, bytes)?;
-        let verified = if self.settings.verify {
-            reporter.stage("checking in llama.cpp", None);
-            Some(verify(
-                &self.settings.model,
-                &order.output,
-                candidates,
-                teacher,
-                plan,
-                work.verified,
-                self.settings.threads,
-                &prepared.prompt,
-            )?)
-        } else {
-            None
-        };
-        let names = groups.menu().choices.iter().map(|c| c.tensor.name.clone());
-        Ok(FileOutcome {
-            path: order.output.clone(),
-            budget,
-            bytes,
-            slack: budget - bytes,
-            next_step: next_step(groups, plan),
-            plan_sha256: plan_sha256(groups.menu(), &types),
-            plan: names.zip(types).collect(),
-            search: outcome,
-            verified,
-        })
-    }
-
-    fn provenance(&self, budget: u64) -> Provenance {
+    pub(super) fn provenance(&self, budget: u64) -> Provenance {
         Provenance { budget, seed: self.settings.seed }
-    }
-
-    /// SHA-256 over all parts of the source.
-    fn source_sha256(&self) -> Result<String, QuantError> {
-        let parts = self.model.parts();
-        if let [one] = parts {
-            return sha256_file(Path::new(one.name()));
-        }
-        let hashes = parts.iter().map(|p| sha256_file(Path::new(p.name())));
-        Ok(sha256(hashes.collect::<Result<Vec<_>, _>>()?.concat().as_bytes()))
     }
 
     /// The menu without types that need more importance than there is.
     fn covered_menu(&self, importance: &Imatrix) -> Result<Menu, QuantError> {
-        let mut menu = Menu::new(&self.model, &self.settings.filter, Some(importance))?;
+        let mut menu =
+            Menu::new(&self.model, &self.settings.filter, Some(importance), &self.foreign)?;
         rules::pin(&mut menu, &self.settings.pins)?;
         rules::align(&mut menu, &self.ties)?;
         Ok(menu)
@@ -307,24 +194,6 @@ impl Prepared {
         PlanLoss::new(candidates, teacher, measured, seed, scores.clone(), known, origin)
             .with_curvature(scores.clone())
     }
-}
-
-/// SHA-256 of the plan that a file of ours was made by; `None` for any other file.
-pub fn written_plan(path: &Path) -> Option<String> {
-    let file = GgufModel::open(path).ok()?;
-    file.metadata().str("rco.plan_sha256").map(str::to_owned)
-}
-
-/// Fewest bytes by which one tensor can grow.
-fn next_step(groups: &Groups, plan: &Assignment) -> Option<u64> {
-    let choices = groups.menu().choices.iter().enumerate();
-    let steps = choices.flat_map(|(g, choice)| {
-        let now = groups.cost(g, plan.option(g));
-        (0..choice.types.len())
-            .map(move |k| groups.cost(g, k))
-            .filter_map(move |c| c.checked_sub(now).filter(|&step| step > 0))
-    });
-    steps.min()
 }
 
 /// SHA-256 of what an importance matrix says.

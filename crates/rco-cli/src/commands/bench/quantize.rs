@@ -79,6 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         orders: args.sizes.iter().map(order).collect(),
         texts: args.text.clone(),
         imatrix: None,
+        options: Vec::new(),
         filter: TypeFilter { only: args.types.clone(), without: Vec::new(), least_bits: 0.0 },
         pins: Vec::new(),
         ties: Vec::new(),

@@ -1,4 +1,4 @@
-//! The command line of `rco quantize`.
+//! The command line of `rco quantize` and of its steps.
 
 use std::path::{Path, PathBuf};
 
@@ -27,11 +27,21 @@ Examples:
   rco quantize model.gguf --size 5.9GB --text code.txt --text prose.txt -o small.gguf
       Judged on texts of your own; without any, the model writes its own.
 
+  rco quantize model.gguf --size 5.9GB --options theirs-Q4_K_M.gguf -o small.gguf
+      Tensors of another GGUF file of the model may be taken as they are.
+
   rco quantize model.gguf --size 5.9GB --dry-run
       What would be done, and whether it can be.
 
 A run that was interrupted or killed goes on when the same command is started again.
 Sizes: KB MB GB TB are powers of 1000, KiB MiB GiB TiB powers of 1024.";
+
+const STEPS: &str = "\
+The steps of `rco quantize`, over one run folder and with the same arguments:
+  rco options   text, importance matrix, encoded tensors, sensitivities
+  rco search    the plan, in plan.json of the run folder
+  rco build     the file of the plan, checked in llama.cpp
+Each also does what is missing of the steps before it, but for the search.";
 
 /// Make the best GGUF file that fits, to the byte
 ///
@@ -41,10 +51,55 @@ Sizes: KB MB GB TB are powers of 1000, KiB MiB GiB TiB powers of 1024.";
 /// llama.cpp and compares it with the original there.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[allow(clippy::doc_markdown, reason = "the help shows what is typed")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) flags: Flags,
+}
+
+/// First step of `rco quantize`: encode the options of a model
+///
+/// Prepares all that a search needs in the run folder: text, importance matrix, every tensor
+/// in every type, the original's states, sensitivities.
+#[derive(Debug, clap::Args)]
+#[command(after_help = STEPS)]
+#[command(mut_arg("run", |arg| arg.required(true)))]
+#[command(mut_arg("output", |arg| arg.required_unless_present("run")))]
+pub(crate) struct OptionsArgs {
+    #[command(flatten)]
+    pub(crate) flags: Flags,
+}
+
+/// Second step of `rco quantize`: search the plan
+///
+/// Leaves plan.json in the run folder: the type of every tensor, for every budget.
+#[derive(Debug, clap::Args)]
+#[command(after_help = STEPS)]
+#[command(mut_arg("run", |arg| arg.required(true)))]
+#[command(mut_arg("output", |arg| arg.required_unless_present("run")))]
+pub(crate) struct SearchArgs {
+    #[command(flatten)]
+    pub(crate) flags: Flags,
+}
+
+/// Last step of `rco quantize`: write the file of the plan and check it
+///
+/// Takes plan.json of the run folder as it is, changed by hand or not, as long as it keeps to
+/// the budget.
+#[derive(Debug, clap::Args)]
+#[command(after_help = STEPS)]
+#[command(mut_arg("run", |arg| arg.required(true)))]
+pub(crate) struct BuildArgs {
+    #[command(flatten)]
+    pub(crate) flags: Flags,
+}
+
+// What all of them take. A doc comment would become the help of the commands.
+#[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("budget").required(true).args(["size", "bpw", "vram"]))]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[allow(clippy::doc_markdown, reason = "the help shows what is typed")]
-pub(crate) struct Args {
+pub(crate) struct Flags {
     /// The model: a GGUF file, or the first part of a split one
     model: PathBuf,
 
@@ -84,7 +139,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
 
-    /// Types allowed beside that of the source, such as Q4_K,Q6_K
+    /// GGUF file of the same model whose tensors may be taken too, such as somebody else's
+    /// Q4_K_M; can be given several times
+    #[arg(long, value_name = "FILE")]
+    options: Vec<PathBuf>,
+
+    /// Types to encode beside that of the source, such as Q4_K,Q6_K
     #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = parse_type)]
     types: Vec<TensorType>,
 
@@ -157,7 +217,7 @@ pub(crate) fn parse_effort(text: &str) -> Result<Effort, String> {
         .ok_or_else(|| "expected trial, quick, normal or thorough".to_owned())
 }
 
-impl Args {
+impl Flags {
     /// The job.
     pub(super) fn settings(&self) -> Result<JobSettings, CliError> {
         let bytes = |q: &Quantity| (Target::Size(q.value), q.value.to_string());
@@ -192,6 +252,7 @@ impl Args {
             orders,
             texts: self.text.clone(),
             imatrix: self.imatrix.clone(),
+            options: self.options.clone(),
             filter: TypeFilter {
                 only: self.types.clone(),
                 without: self.exclude.clone(),

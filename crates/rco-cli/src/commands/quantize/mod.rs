@@ -1,80 +1,190 @@
-//! `rco quantize`: the best GGUF that fits.
+//! `rco quantize`: the best GGUF that fits; and its steps as commands of their own.
 
 mod args;
+mod log;
+mod plan_file;
 mod progress;
 mod report;
 
 use std::fs;
 use std::path::Path;
 
-use rco_quant::job::{Job, JobOutcome, JobSettings, written_plan};
-use serde_json::{Value, json};
+use rco_quant::job::{Job, JobOutcome, JobSettings, Reporter, written_plan};
+use serde_json::json;
 
-pub(crate) use self::args::Args;
-pub(crate) use self::args::parse_effort;
+use self::args::Flags;
+pub(crate) use self::args::{Args, BuildArgs, OptionsArgs, SearchArgs, parse_effort};
+use self::log::Logged;
 pub(crate) use self::progress::Stages;
+use self::report::Encoded;
 use crate::error::CliError;
 use crate::output::{self, Out};
 use crate::run_folder::{Description, RunFolder};
 
-pub(crate) fn run(args: &Args) -> Result<(), CliError> {
-    let settings = args.settings()?;
-    if !args.dry_run {
-        let resumed = args.folder(&settings).0.join("run.json").exists();
-        for order in &settings.orders {
-            // A run that was killed may have written its file already.
-            let own = resumed && written_plan(&order.output).is_some();
-            output::check_target(&order.output, args.force || own)?;
-        }
-        if let Some(path) = &args.tensor_types_file {
-            output::check_target(path, args.force)?;
+/// What is done of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Everything.
+    All,
+    /// All that comes before the search.
+    Options,
+    /// The plan.
+    Search,
+    /// The file of the plan.
+    Build,
+}
+
+impl Step {
+    fn name(self) -> &'static str {
+        match self {
+            Self::All => "quantize",
+            Self::Options => "options",
+            Self::Search => "search",
+            Self::Build => "build",
         }
     }
+
+    /// The command that comes after it.
+    fn next(self) -> Option<&'static str> {
+        match self {
+            Self::Options => Some("rco search"),
+            Self::Search => Some("rco build"),
+            Self::All | Self::Build => None,
+        }
+    }
+
+    fn writes_files(self) -> bool {
+        matches!(self, Self::All | Self::Build)
+    }
+}
+
+/// What a step has made.
+enum Done {
+    Encoded(Encoded),
+    Planned(JobOutcome),
+}
+
+pub(crate) fn run(flags: &Flags, step: Step) -> Result<(), CliError> {
+    let settings = flags.settings()?;
+    let (dir, kept) = flags.folder(&settings);
+    if !flags.dry_run {
+        check_targets(flags, step, &settings, &dir)?;
+    }
     super::start_threads(settings.threads)?;
-    let mut out = if args.quiet || args.json { Out::none() } else { Out::stdout() };
+    let mut out = if flags.quiet || flags.json { Out::none() } else { Out::stdout() };
     let job = Job::open(settings)?;
     let outlook = job.outlook()?;
     report::outlook(&mut out, &outlook, job.settings())?;
-    if args.dry_run {
-        return if args.json {
+    if flags.dry_run {
+        return if flags.json {
             Out::stdout().json(&outlook)
         } else {
             out.line("\nDry run: nothing was computed or written.")
         };
     }
-    let (dir, kept) = args.folder(job.settings());
     check_space(&dir, &outlook)?;
-    let folder = RunFolder::open(&dir, &describe(job.settings())?)?;
-    let mut stages = Stages::new(args.quiet || args.json);
-    let outcome = job.run(&dir, &mut stages);
+    let folder = RunFolder::open(&dir, &describe(&job)?)?;
+    let mut stages = Stages::new(flags.quiet || flags.json);
+    let mut log = Logged::open(&dir.join("log.txt"), &mut stages)?;
+    log.begin();
+    let done = take(step, &job, &dir, &folder, &mut log);
+    match &done {
+        Ok(_) => log.write(&format!("{}: done", step.name())),
+        Err(error) => log.write(&format!("{}: {error}", step.name())),
+    }
+    drop(log);
     stages.finish();
-    let outcome = outcome?;
-    output::write_json(&folder.plan(), &plan(&outcome))?;
-    if let Some(path) = &args.tensor_types_file {
-        write_tensor_types(path, &outcome)?;
+    match done? {
+        Done::Encoded(encoded) => {
+            report::encoded(&mut out, &encoded)?;
+            if flags.json {
+                Out::stdout().json(&encoded)?;
+            }
+        }
+        Done::Planned(outcome) => {
+            if let Some(path) = &flags.tensor_types_file {
+                write_tensor_types(path, &outcome)?;
+            }
+            report::outcome(&mut out, &outcome, flags.plan)?;
+            if flags.json {
+                Out::stdout().json(&outcome)?;
+            }
+        }
     }
-    report::outcome(&mut out, &outcome, args.plan)?;
-    if args.json {
-        Out::stdout().json(&outcome)?;
-    }
-    drop(folder);
     if kept {
         out.field("run folder", dir.display())?;
-    } else {
+        if step == Step::Search {
+            out.field("plan", folder.plan().display())?;
+        }
+    }
+    drop(folder);
+    if let Some(next) = step.next() {
+        out.field("next", format!("{next}, with the same arguments"))?;
+    }
+    if !kept {
         fs::remove_dir_all(&dir).map_err(CliError::io(&dir, "deleting the run folder"))?;
     }
     Ok(())
 }
 
+/// Does the step.
+fn take(
+    step: Step,
+    job: &Job,
+    dir: &Path,
+    folder: &RunFolder,
+    reporter: &mut dyn Reporter,
+) -> Result<Done, CliError> {
+    if step == Step::Build {
+        plan_file::check_there(&folder.plan())?;
+    }
+    let prepared = job.prepare(dir, reporter)?;
+    let plans = match step {
+        Step::Options => return Ok(Done::Encoded(Encoded::new(&prepared))),
+        Step::Build => plan_file::read(&folder.plan(), &prepared, job.budgets())?,
+        Step::All | Step::Search => {
+            let plans = job.search(&prepared, dir, reporter)?;
+            plan_file::write(&folder.plan(), &job.outcome(&prepared, &plans)?)?;
+            plans
+        }
+    };
+    Ok(Done::Planned(if step.writes_files() {
+        job.build(&prepared, &plans, reporter)?
+    } else {
+        job.outcome(&prepared, &plans)?
+    }))
+}
+
+/// Refuses to overwrite what is not meant.
+fn check_targets(
+    flags: &Flags,
+    step: Step,
+    settings: &JobSettings,
+    dir: &Path,
+) -> Result<(), CliError> {
+    let resumed = dir.join("run.json").exists();
+    for order in settings.orders.iter().filter(|_| step.writes_files()) {
+        // A run that was killed may have written its file already.
+        let own = resumed && written_plan(&order.output).is_some();
+        output::check_target(&order.output, flags.force || own)?;
+    }
+    match &flags.tensor_types_file {
+        Some(path) => output::check_target(path, flags.force),
+        None => Ok(()),
+    }
+}
+
 /// What the run computes: the content of every input, and all settings that change it.
-fn describe(settings: &JobSettings) -> Result<Description, CliError> {
+fn describe(job: &Job) -> Result<Description, CliError> {
+    let settings = job.settings();
     let hash = |path: &Path| rco_quant::hash::sha256_file(path).map_err(CliError::from);
     let texts = settings.texts.iter().map(|path| hash(path)).collect::<Result<Vec<_>, _>>()?;
     let imatrix = settings.imatrix.as_deref().map(hash).transpose()?;
     let names = |types: &[rco_formats::gguf::TensorType]| -> Vec<String> {
         types.iter().map(ToString::to_string).collect()
     };
-    let kept = json!({
+    let (sha256, options) = job.hashes()?;
+    let mut kept = json!({
         "texts": texts,
         "imatrix": imatrix,
         "types": names(&settings.filter.only),
@@ -85,10 +195,12 @@ fn describe(settings: &JobSettings) -> Result<Description, CliError> {
         "effort": settings.effort,
         "seed": settings.seed,
     });
+    if !options.is_empty() {
+        kept["options"] = json!(options);
+    }
     let budgets: Vec<String> = settings.orders.iter().map(|o| format!("{:?}", o.target)).collect();
     let command = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
-    let sha256 = hash(&settings.model)?;
-    Ok(Description::new(&settings.model, &sha256, json!(budgets), kept, command))
+    Ok(Description::new(&settings.model, sha256, json!(budgets), kept, command))
 }
 
 /// Refuses to start where the options cannot be stored.
@@ -104,35 +216,11 @@ fn check_space(dir: &Path, outlook: &rco_quant::job::Outlook) -> Result<(), CliE
     }
 }
 
-/// The plan file: the types of every file, nothing that depends on the clock.
-fn plan(outcome: &JobOutcome) -> Value {
-    let files = outcome.files.iter().map(|file| {
-        let types = file.plan.iter().map(|(name, ty)| (name.clone(), json!(ty)));
-        json!({
-            "budget": file.budget,
-            "bytes": file.bytes,
-            "slack": file.slack,
-            "sha256": file.plan_sha256,
-            "heldout_kl": file.search.loss_heldout,
-            "method": file.search.method,
-            "found_by": file.search.origin,
-            "tensors": types.collect::<serde_json::Map<String, Value>>(),
-        })
-    });
-    json!({
-        "format": "rco-model-plan",
-        "version": 1,
-        "rco": env!("CARGO_PKG_VERSION"),
-        "model": { "sha256": outcome.source_sha256, "bytes": outcome.source_bytes },
-        "files": files.collect::<Vec<_>>(),
-    })
-}
-
 /// A line `^tensor$=type` for every tensor, as `llama-quantize --tensor-type-file` reads it.
 fn write_tensor_types(path: &Path, outcome: &JobOutcome) -> Result<(), CliError> {
     let Some(file) = outcome.files.first() else { return Ok(()) };
-    let lines = file.plan.iter().map(|(name, ty)| {
-        format!("^{}$={}\n", name.replace('.', "\\."), ty.to_string().to_lowercase())
+    let lines = file.plan.iter().map(|(name, form)| {
+        format!("^{}$={}\n", name.replace('.', "\\."), form.ty.to_string().to_lowercase())
     });
     output::write(path, lines.collect::<String>().as_bytes())
 }

@@ -1,8 +1,9 @@
-//! What `rco quantize` prints.
+//! What `rco quantize` and its steps print.
 
-use rco_core::search::Candidate;
+use rco_core::search::{Candidate, SearchOutcome};
 use rco_formats::inspect::role;
-use rco_quant::job::{FileOutcome, JobOutcome, JobSettings, Outlook};
+use rco_quant::job::{FileOutcome, JobOutcome, JobSettings, OptionsFile, Outlook, Prepared};
+use serde::Serialize;
 
 use crate::error::CliError;
 use crate::number::{amount, count, duration, grouped, percent};
@@ -51,15 +52,55 @@ pub(super) fn outlook(
     out.field("time", format!("about {} on two cores", duration(outlook.seconds)))
 }
 
+/// What `rco options` has made.
+#[derive(Debug, Serialize)]
+pub(super) struct Encoded {
+    /// Tensors that are decided on.
+    groups: usize,
+    /// Their options, without those that are larger and worse than another.
+    options: usize,
+    /// Bytes of the smallest and of the largest file.
+    smallest: u64,
+    largest: u64,
+    /// The options files.
+    files: Vec<OptionsFile>,
+}
+
+impl Encoded {
+    pub(super) fn new(prepared: &Prepared) -> Self {
+        let choices = &prepared.groups.menu().choices;
+        let (smallest, largest) = prepared.groups.range();
+        Self {
+            groups: choices.len(),
+            options: choices.iter().map(|c| c.forms.len()).sum(),
+            smallest,
+            largest,
+            files: prepared.options.clone(),
+        }
+    }
+}
+
+/// What `rco options` has made.
+pub(super) fn encoded(out: &mut Out, encoded: &Encoded) -> Result<(), CliError> {
+    out.heading("Options")?;
+    let (groups, options) = (encoded.groups as u64, encoded.options as u64);
+    let left = format!("{} of {}", count(options, "option"), count(groups, "tensor"));
+    out.field("left", format!("{left}, none larger and worse than another"))?;
+    let (smallest, largest) = (grouped(encoded.smallest), amount(encoded.largest, "bytes"));
+    out.field("files of", format!("{smallest} to {largest}"))
+}
+
 /// What was made.
 pub(super) fn outcome(out: &mut Out, outcome: &JobOutcome, plan: bool) -> Result<(), CliError> {
     for file in &outcome.files {
-        out.heading(&file.path.display().to_string())?;
+        out.heading(&name(file))?;
         let share = percent(file.bytes, file.budget);
         out.field("size", format!("{}, {share} of the budget", amount(file.bytes, "bytes")))?;
         out.field("slack", slack(file))?;
-        out.field("held-out KL", format!("{:.6} nats a token", file.search.loss_heldout))?;
-        out.field("found by", format!("{}, {}", file.search.method, file.search.origin))?;
+        if let Some(search) = &file.search {
+            out.field("held-out KL", format!("{:.6} nats a token", search.loss_heldout))?;
+            out.field("found by", format!("{}, {}", search.method, search.origin))?;
+        }
         if let Some(checked) = &file.verified {
             let (runtime, engine) = (&checked.runtime, &checked.engine);
             let kl = runtime.kl_mean;
@@ -85,15 +126,9 @@ pub(super) fn outcome(out: &mut Out, outcome: &JobOutcome, plan: bool) -> Result
         }
         out.heading("Types")?;
         out.line(by_kind(file))?;
-        out.heading("Candidates, best first")?;
-        let mut table = Columns::new(&["method", "made by", "held-out KL", "bytes"], 2);
-        for Candidate { method, origin, loss_heldout, costs, .. } in
-            file.search.candidates.iter().take(MAX_CANDIDATES)
-        {
-            let bytes = grouped(costs.first().copied().unwrap_or(0));
-            table.row([method.to_string(), origin.clone(), format!("{loss_heldout:.6}"), bytes]);
+        if let Some(search) = &file.search {
+            candidates(out, search)?;
         }
-        out.line(table)?;
         if plan {
             out.heading("Plan")?;
             for (name, ty) in &file.plan {
@@ -101,16 +136,36 @@ pub(super) fn outcome(out: &mut Out, outcome: &JobOutcome, plan: bool) -> Result
             }
         }
     }
-    if outcome.files.len() > 1 {
+    if outcome.files.len() > 1 && outcome.files.iter().all(|file| file.search.is_some()) {
         out.heading("Size and KL")?;
         let mut table = Columns::new(&["file", "bytes", "held-out KL"], 1);
         for file in &outcome.files {
-            let kl = format!("{:.6}", file.search.loss_heldout);
-            table.row([file.path.display().to_string(), grouped(file.bytes), kl]);
+            let kl = file.search.as_ref().map_or(0.0, |s| s.loss_heldout);
+            table.row([name(file), grouped(file.bytes), format!("{kl:.6}")]);
         }
         out.line(table)?;
     }
     Ok(())
+}
+
+/// The plans of a search that came nearest.
+fn candidates(out: &mut Out, search: &SearchOutcome) -> Result<(), CliError> {
+    out.heading("Candidates, best first")?;
+    let mut table = Columns::new(&["method", "made by", "held-out KL", "bytes"], 2);
+    for candidate in search.candidates.iter().take(MAX_CANDIDATES) {
+        let Candidate { method, origin, loss_heldout, costs, .. } = candidate;
+        let bytes = grouped(costs.first().copied().unwrap_or(0));
+        table.row([method.to_string(), origin.clone(), format!("{loss_heldout:.6}"), bytes]);
+    }
+    out.line(table)
+}
+
+/// The file, or what the plan is for.
+fn name(file: &FileOutcome) -> String {
+    match &file.path {
+        Some(path) => path.display().to_string(),
+        None => format!("Plan for {}", amount(file.budget, "bytes")),
+    }
 }
 
 fn slack(file: &FileOutcome) -> String {

@@ -1,0 +1,215 @@
+//! From options to plans, and from plans to files.
+
+use std::path::{Path, PathBuf};
+
+use rco_core::Assignment;
+use rco_core::search::{CheckpointSettings, Fanout, JsonlHistory, SearchOutcome, search};
+use rco_formats::atomic::WriteOptions;
+use rco_formats::gguf::GgufModel;
+use serde::Serialize;
+
+use super::Reporter;
+use super::open::Job;
+use super::stages::{OptionsFile, Prepared};
+use crate::error::QuantError;
+use crate::groups::Groups;
+use crate::known;
+use crate::menu::NamedForm;
+use crate::output::{plan_sha256, write};
+use crate::verify::{Verified, check_file, verify};
+
+/// The plan of an order.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// An assignment of the groups of [`Prepared`].
+    pub plan: Assignment,
+    /// The search that found it; `None` for a plan that was read.
+    pub search: Option<SearchOutcome>,
+}
+
+/// What a job has made.
+#[derive(Debug, Clone, Serialize)]
+pub struct JobOutcome {
+    /// SHA-256 of the source.
+    pub source_sha256: String,
+    /// Bytes of the source.
+    pub source_bytes: u64,
+    /// The options files.
+    pub options: Vec<OptionsFile>,
+    /// The files, in the order of the orders.
+    pub files: Vec<FileOutcome>,
+}
+
+/// A file that was made, or that a plan was made for.
+#[derive(Debug, Clone, Serialize)]
+pub struct FileOutcome {
+    /// The file; `None` if only its plan was made.
+    pub path: Option<PathBuf>,
+    /// Budget in bytes.
+    pub budget: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Bytes of the budget that are left.
+    pub slack: u64,
+    /// Fewest bytes that any change of one tensor to a costlier type would take: why the
+    /// slack is left. `None` if every tensor has its costliest type.
+    pub next_step: Option<u64>,
+    /// SHA-256 of the plan.
+    pub plan_sha256: String,
+    /// Form of every tensor that was decided on.
+    pub plan: Vec<(String, NamedForm)>,
+    /// The search; `None` for a plan that was read.
+    pub search: Option<SearchOutcome>,
+    /// The file in the runtime.
+    pub verified: Option<Verified>,
+}
+
+impl Job {
+    /// Searches a plan for every order.
+    ///
+    /// # Errors
+    /// Whatever the searches meet.
+    pub fn search(
+        &self,
+        prepared: &Prepared,
+        folder: &Path,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Vec<Planned>, QuantError> {
+        let budgets = self.budgets.iter();
+        budgets.map(|&budget| self.search_one(budget, prepared, folder, reporter)).collect()
+    }
+
+    fn search_one(
+        &self,
+        budget: u64,
+        prepared: &Prepared,
+        folder: &Path,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Planned, QuantError> {
+        let Prepared { groups, database, .. } = prepared;
+        let work = self.settings.effort.plan();
+        reporter.stage("known recipes", None);
+        let (source, importance) = (&self.settings.model, Some(&prepared.importance));
+        let known = known::plans(groups, source, importance, database.foreign(), budget)?;
+        let run = folder.join(format!("search-{budget}"));
+        std::fs::create_dir_all(&run).map_err(QuantError::io(&run, "creating the folder"))?;
+        let mut settings = work.search(self.settings.seed);
+        settings.checkpoint = Some(CheckpointSettings::new(&run));
+        let problem = groups.problem(budget, &self.ties)?;
+        let mut loss = prepared.loss(&work, self.settings.seed, known);
+        let mut history = JsonlHistory::new(run.join("history.jsonl"));
+        let mut watching = reporter.observer();
+        let mut observers = Fanout(vec![&mut *watching, &mut history]);
+        let outcome = search(&problem, &mut loss, &settings, &mut observers)?;
+        Ok(Planned { plan: outcome.assignment.clone(), search: Some(outcome) })
+    }
+
+    /// Writes and checks the file of every order.
+    ///
+    /// # Errors
+    /// A plan above its budget, and whatever writing and checking meet.
+    pub fn build(
+        &self,
+        prepared: &Prepared,
+        plans: &[Planned],
+        reporter: &mut dyn Reporter,
+    ) -> Result<JobOutcome, QuantError> {
+        let mut outcome = self.outcome(prepared, plans)?;
+        for (n, (planned, file)) in plans.iter().zip(&mut outcome.files).enumerate() {
+            let path = self.settings.orders[n].output.clone();
+            file.verified = self.build_one(&path, file, prepared, &planned.plan, reporter)?;
+            file.path = Some(path);
+        }
+        Ok(outcome)
+    }
+
+    fn build_one(
+        &self,
+        path: &Path,
+        file: &FileOutcome,
+        prepared: &Prepared,
+        plan: &Assignment,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Option<Verified>, QuantError> {
+        let Prepared { database, groups, candidates, teacher, .. } = prepared;
+        let forms = groups.forms(plan);
+        reporter.stage("writing", None);
+        // A run that was killed after this point finds its file there, and writes it again:
+        // the same plan may have been one for another model.
+        let own = written_plan(path).is_some_and(|found| found == file.plan_sha256);
+        let options = WriteOptions { force: self.settings.force || own };
+        write(groups, database, &forms, self.provenance(file.budget), path, options)?;
+        check_file(path, groups, &forms, file.bytes)?;
+        if !self.settings.verify {
+            return Ok(None);
+        }
+        reporter.stage("checking in llama.cpp", None);
+        let verified = verify(
+            &self.settings.model,
+            path,
+            candidates,
+            teacher,
+            plan,
+            self.settings.effort.plan().verified,
+            self.settings.threads,
+            &prepared.prompt,
+        )?;
+        Ok(Some(verified))
+    }
+
+    /// What the plans of all orders are, without files.
+    ///
+    /// # Errors
+    /// [`QuantError::PlanTooLarge`].
+    pub fn outcome(
+        &self,
+        prepared: &Prepared,
+        plans: &[Planned],
+    ) -> Result<JobOutcome, QuantError> {
+        let groups = &prepared.groups;
+        let mut files = Vec::with_capacity(plans.len());
+        for (&budget, Planned { plan, search }) in self.budgets.iter().zip(plans) {
+            let bytes = groups.bytes(plan);
+            let slack =
+                budget.checked_sub(bytes).ok_or(QuantError::PlanTooLarge { budget, bytes })?;
+            let forms = groups.forms(plan);
+            let menu = groups.menu();
+            let names = menu.choices.iter().map(|c| c.tensor.name.clone());
+            files.push(FileOutcome {
+                path: None,
+                budget,
+                bytes,
+                slack,
+                next_step: next_step(groups, plan),
+                plan_sha256: plan_sha256(menu, &forms),
+                plan: names.zip(forms.iter().map(|&form| menu.named(form))).collect(),
+                search: search.clone(),
+                verified: None,
+            });
+        }
+        Ok(JobOutcome {
+            source_sha256: prepared.source_sha256.clone(),
+            source_bytes: self.model.file_size(),
+            options: prepared.options.clone(),
+            files,
+        })
+    }
+}
+
+/// SHA-256 of the plan that a file of ours was made by; `None` for any other file.
+pub fn written_plan(path: &Path) -> Option<String> {
+    let file = GgufModel::open(path).ok()?;
+    file.metadata().str("rco.plan_sha256").map(str::to_owned)
+}
+
+/// Fewest bytes by which one tensor can grow.
+fn next_step(groups: &Groups, plan: &Assignment) -> Option<u64> {
+    let choices = groups.menu().choices.iter().enumerate();
+    let steps = choices.flat_map(|(g, choice)| {
+        let now = groups.cost(g, plan.option(g));
+        (0..choice.forms.len())
+            .map(move |k| groups.cost(g, k))
+            .filter_map(move |c| c.checked_sub(now).filter(|&step| step > 0))
+    });
+    steps.min()
+}

@@ -9,7 +9,7 @@ use rco_core::search::{Draw, Objective, Silent, Split};
 use rco_formats::gguf::TensorType;
 use rco_quant::effort::Effort;
 use rco_quant::job::{Job, JobSettings, Order, Reporter, Target};
-use rco_quant::menu::TypeFilter;
+use rco_quant::menu::{Form, TypeFilter};
 use rco_quant::objective::PlanLoss;
 
 struct Quiet;
@@ -32,6 +32,7 @@ fn job() -> Job {
         orders: vec![Order { target: Target::Size(5_000_000), output: PathBuf::new() }],
         texts: vec![text],
         imatrix: None,
+        options: Vec::new(),
         filter: TypeFilter { only: types.to_vec(), ..TypeFilter::default() },
         pins: Vec::new(),
         ties: Vec::new(),
@@ -61,7 +62,7 @@ fn with_curvature_the_gradient_foretells_what_moves_do_and_without_it_does_not()
     let prepared = job.prepare(folder.path(), &mut Quiet).unwrap();
     let groups = &prepared.groups;
     let problem = groups.problem(5_000_000, &[]).unwrap();
-    let plan = groups.nearest(|_| Some(TensorType::Q4_K));
+    let plan = groups.nearest(|_| Some(Form::own(TensorType::Q4_K)));
 
     // A quantisation type is all or nothing: a move's change is far from infinitesimal.
     let measured_on = prepared.teacher.calibration.len();

@@ -55,7 +55,8 @@ fn the_file_fits_and_llama_cpp_agrees() {
     assert!(bytes <= 4_000_000);
     assert_eq!(file["bytes"], bytes);
     assert_eq!(file["slack"], 4_000_000 - bytes);
-    // The runtime's mean KL and ours, on the same tokens.
+    // The runtime's mean KL and ours, on the same tokens. At other sizes and on odd texts the
+    // runtime's 8-bit activations set them further apart: this holds the usual case.
     let kl = |of: &str| file["verified"][of]["kl_mean"]["value"].as_f64().unwrap();
     let (runtime, engine) = (kl("runtime"), kl("engine"));
     assert!(engine > 0.0 && (runtime / engine - 1.0).abs() < 0.02, "{runtime} against {engine}");

@@ -37,3 +37,4 @@ pub use config::ModelConfig;
 pub use engine::{Model, Settings};
 pub use error::ModelError;
 pub use key::{WeightKey, WeightKind};
+pub use ops::ActivationRounding;

@@ -33,11 +33,12 @@ impl Effort {
             window: 256,
             calibration: 48,
             heldout: 16,
-            measured: 8,
+            measured: 12,
             per_gradient: 2,
             fisher: 32,
-            steps: 32,
-            polish: 32,
+            steps: 16,
+            refine: 64,
+            polish: 24,
             verified: 8,
         };
         match self {
@@ -48,17 +49,19 @@ impl Effort {
                 measured: 2,
                 fisher: 4,
                 steps: 3,
+                refine: 4,
                 polish: 4,
                 verified: 4,
                 ..normal
             },
             Self::Quick => WorkPlan {
-                calibration: 32,
+                calibration: 24,
                 heldout: 12,
-                measured: 6,
-                fisher: 24,
-                steps: 14,
-                polish: 14,
+                measured: 8,
+                fisher: 16,
+                steps: 6,
+                refine: 28,
+                polish: 8,
                 verified: 4,
                 ..normal
             },
@@ -66,9 +69,10 @@ impl Effort {
             Self::Thorough => WorkPlan {
                 calibration: 96,
                 heldout: 32,
-                measured: 16,
-                fisher: 96,
-                steps: 96,
+                measured: 24,
+                fisher: 64,
+                steps: 64,
+                refine: 160,
                 polish: 96,
                 verified: 16,
                 ..normal
@@ -94,6 +98,8 @@ pub struct WorkPlan {
     pub fisher: u64,
     /// Steps of RCO, one gradient each.
     pub steps: u64,
+    /// Plans measured to correct the sensitivities.
+    pub refine: u64,
     /// Plans measured by the polish.
     pub polish: u64,
     /// Held-out windows that are scored in the runtime as well.
@@ -107,11 +113,12 @@ impl WorkPlan {
     /// The settings of a search of the portfolio for one budget.
     pub fn search(&self, seed: u64) -> SearchSettings {
         let mut out = SearchSettings { seed, ..SearchSettings::default() };
-        let total = self.steps + self.polish + BESIDES;
+        let total = self.steps + self.refine + self.polish + BESIDES;
         out.evaluations = Some(total);
         out.steps = Some(self.steps);
         out.rco.samples_per_step = 1;
         out.baselines.random.plans = 1;
+        out.refine.plans = self.refine;
         out.polish.share = self.polish as f64 / total as f64;
         // The scores are there before the search begins.
         out.baselines.scores.points = 0;

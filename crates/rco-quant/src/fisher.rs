@@ -39,8 +39,10 @@ pub fn sample(
     Ok(z)
 }
 
-/// How many samples the pooled estimate of a group is worth.
-const POOLED_SAMPLES: f64 = 8.0;
+/// How many samples the pooled estimate of a group is worth. The errors of two types are as
+/// good as independent, so one sample of a group's fifteen options is almost fifteen of its
+/// sensitivity.
+const POOLED_SAMPLES: f64 = 32.0;
 
 /// Half of the mean square of every option, drawn towards the group's sensitivity times
 /// the option's distortion: the samples of all options of a group say how sensitive it is,
@@ -79,8 +81,8 @@ mod tests {
         // Own: 2, 2; ratios 2, 1; pooled: 1.5, 3.
         let found = scores(&one, &distortions, &offsets);
         assert_eq!(found[0], 0.0);
-        assert!((found[1] - (2.0 + 8.0 * 1.5) / 9.0).abs() < 1e-12);
-        assert!((found[2] - (2.0 + 8.0 * 3.0) / 9.0).abs() < 1e-12);
+        assert!((found[1] - (2.0 + 32.0 * 1.5) / 33.0).abs() < 1e-12);
+        assert!((found[2] - (2.0 + 32.0 * 3.0) / 33.0).abs() < 1e-12);
         let many = vec![vec![0.0, 2.0, 2.0]; 100_000];
         let found = scores(&many, &distortions, &offsets);
         assert!((found[1] - 2.0).abs() < 1e-3 && (found[2] - 2.0).abs() < 1e-3);

@@ -103,11 +103,28 @@ impl Candidates {
         Ok(Model::new(Arc::clone(&self.config), Arc::new(self.source.clone()), self.settings)?)
     }
 
+    /// The original and the model of a plan as llama.cpp computes them on a processor: with
+    /// activations rounded to what it multiplies each type with.
+    ///
+    /// # Errors
+    /// Weights that do not fit the configuration.
+    pub fn in_runtime(&self, plan: &Assignment) -> Result<[Model; 2], QuantError> {
+        let settings = Settings { runtime_activations: true, ..self.settings };
+        let model = |weights| Model::new(Arc::clone(&self.config), Arc::new(weights), settings);
+        Ok([model(self.source.clone())?, model(self.weights(plan)?)?])
+    }
+
     /// The model of a plan.
     ///
     /// # Errors
     /// Weights that do not fit the configuration.
     pub fn model(&self, plan: &Assignment) -> Result<Model, QuantError> {
+        let weights = Arc::new(self.weights(plan)?);
+        Ok(Model::new(Arc::clone(&self.config), weights, self.settings)?)
+    }
+
+    /// The weights of a plan.
+    fn weights(&self, plan: &Assignment) -> Result<GgufWeights, QuantError> {
         let mut chosen = Vec::with_capacity(self.choices.len());
         for (g, choice) in self.choices.iter().enumerate() {
             let form = choice.forms[plan.option(g)];
@@ -117,8 +134,7 @@ impl Candidates {
                 chosen.push((choice.tensor.name.as_str(), Arc::clone(file)));
             }
         }
-        let weights = self.source.with_choices(chosen)?;
-        Ok(Model::new(Arc::clone(&self.config), Arc::new(weights), self.settings)?)
+        Ok(self.source.with_choices(chosen)?)
     }
 
     /// Number of options of all groups.

@@ -280,6 +280,7 @@ impl Driver<'_> {
                 | MethodName::Greedy
                 | MethodName::Proxy
                 | MethodName::Exact
+                | MethodName::Refine
                 | MethodName::Polish
         );
         let Some(patience) = self.settings.patience.filter(|_| iterative) else { return };

@@ -25,7 +25,9 @@ mod oracle;
 mod outcome;
 mod patience;
 mod polish;
+mod posterior;
 mod rco;
+mod refine;
 pub(crate) mod rounding;
 mod select;
 pub(crate) mod settings;
@@ -51,6 +53,6 @@ pub use observer::{
 pub use oracle::{Measured, Oracle, Sample};
 pub use outcome::{Candidate, RawResult, SearchOutcome, StopReason};
 pub use settings::{
-    BaselineSettings, CheckpointSettings, PolishSettings, PolishWhen, SearchSettings,
-    WarmStartSettings,
+    BaselineSettings, CheckpointSettings, PolishSettings, PolishWhen, RefineSettings,
+    SearchSettings, WarmStartSettings,
 };

@@ -42,6 +42,8 @@ pub enum MethodName {
     Evolution,
     /// Score-function gradient with exact-budget sampling.
     Reinforce,
+    /// Separable scores corrected by measured losses. A stage of the portfolio, not a method.
+    Refine,
     /// Single moves and pair swaps from the best plan so far. A stage, not a method.
     Polish,
 }
@@ -79,6 +81,7 @@ impl MethodName {
             Self::Augmented => "augmented",
             Self::Evolution => "evolution",
             Self::Reinforce => "reinforce",
+            Self::Refine => "refine",
             Self::Polish => "polish",
         }
     }

@@ -46,6 +46,8 @@ pub struct SearchSettings {
     pub rco: RcoSettings,
     /// How RCO starts.
     pub warm_start: WarmStartSettings,
+    /// Correction of separable scores by measured losses.
+    pub refine: RefineSettings,
     /// Discrete polish.
     pub polish: PolishSettings,
     /// The baselines.
@@ -68,6 +70,7 @@ impl Default for SearchSettings {
             shortlist: 8,
             rco: RcoSettings::default(),
             warm_start: WarmStartSettings::default(),
+            refine: RefineSettings::default(),
             polish: PolishSettings::default(),
             baselines: BaselineSettings::default(),
             checkpoint: None,
@@ -89,6 +92,23 @@ pub struct WarmStartSettings {
 impl Default for WarmStartSettings {
     fn default() -> Self {
         Self { enabled: true, spread: 1.0 }
+    }
+}
+
+/// Correction of separable scores by measured losses: for objectives whose scores are known
+/// to be rough estimates and whose loss is nearly a sum.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RefineSettings {
+    /// Plans to measure; 0, the default, leaves the stage out.
+    pub plans: u64,
+    /// Plans measured at once, at least 1.
+    pub batch: usize,
+}
+
+impl Default for RefineSettings {
+    fn default() -> Self {
+        Self { plans: 0, batch: 4 }
     }
 }
 
@@ -204,6 +224,7 @@ impl SearchSettings {
             });
         }
         at_least_one("memory", self.memory as u64)?;
+        at_least_one("refine.batch", self.refine.batch as u64)?;
         at_least_one("polish.starts", self.polish.starts as u64)?;
         at_least_one("polish.moves", self.polish.moves as u64)?;
         at_least_one("polish.batch", self.polish.batch as u64)?;

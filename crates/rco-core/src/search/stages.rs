@@ -8,6 +8,7 @@ use super::method::Method;
 use super::name::MethodName;
 use super::polish::Polish;
 use super::rco::RcoMethod;
+use super::refine::Refine;
 use super::rounding;
 use super::settings::SearchSettings;
 use crate::baselines::scores::estimator_price;
@@ -38,6 +39,9 @@ pub(crate) fn stages(settings: &SearchSettings, separable: bool, known: bool) ->
             if separable {
                 all.push(MethodName::Exact);
             }
+            if settings.refine.plans > 0 && !separable {
+                all.push(MethodName::Refine);
+            }
             all.push(MethodName::Rco);
             all
         }
@@ -65,6 +69,7 @@ pub(crate) fn allowance(settings: &SearchSettings, stage: MethodName, left: u64)
         MethodName::Greedy | MethodName::Exact => left.min(1),
         MethodName::Known => left / 4,
         MethodName::Random => baselines.random.plans.min(left / 10),
+        MethodName::Refine => settings.refine.plans.min(before_polish()),
         MethodName::Rco => before_polish(),
         _ => left,
     }
@@ -143,6 +148,7 @@ impl Context<'_> {
                 let steps = self.steps(own.steps, own.samples, rounding::EVALUATIONS);
                 Box::new(Reinforce::new(own, seed, steps))
             }
+            MethodName::Refine => Box::new(Refine::new(settings.refine.clone(), seed)),
             MethodName::Polish => Box::new(Polish::new(settings.polish.clone(), seed)),
             MethodName::Rco | MethodName::Portfolio => {
                 let mut own = settings.rco.clone();

@@ -85,6 +85,8 @@ pub(crate) struct Synthetic {
     pairs: Vec<f64>,
     noise: f64,
     seed: u64,
+    /// Scores that are not quite the loss.
+    guessed: Option<Vec<f64>>,
     pub(crate) calls: Calls,
     /// Fails once so many evaluations of any kind have been asked for.
     pub(crate) fail_after: Option<u64>,
@@ -108,9 +110,24 @@ impl Synthetic {
             pairs: Vec::new(),
             noise: 0.0,
             seed,
+            guessed: None,
             calls: Calls::default(),
             fail_after: None,
         }
+    }
+
+    /// A separable loss whose scores are known only roughly: those of each group are wrong
+    /// by a factor.
+    pub(crate) fn guessed(problem: &Problem, seed: u64) -> Self {
+        let mut out = Self::separable(problem, seed);
+        let mut random = stream(seed, Purpose::Instance, 3);
+        let mut guessed = out.linear.clone();
+        for range in out.offsets.windows(2).map(|w| w[0]..w[1]) {
+            let factor = (0.4 * random.normal()).exp();
+            guessed[range].iter_mut().for_each(|score| *score *= factor);
+        }
+        out.guessed = Some(guessed);
+        out
     }
 
     /// The same with random interactions between all groups.
@@ -215,11 +232,11 @@ impl Objective for Synthetic {
     }
 
     fn proxy_scores(&self) -> Option<&[f64]> {
-        self.pairs.is_empty().then_some(&self.linear)
+        self.guessed.as_deref().or(self.pairs.is_empty().then_some(&self.linear))
     }
 
     fn is_separable(&self) -> bool {
-        self.pairs.is_empty() && self.noise == 0.0
+        self.pairs.is_empty() && self.noise == 0.0 && self.guessed.is_none()
     }
 
     fn is_stochastic(&self) -> bool {

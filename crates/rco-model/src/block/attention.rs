@@ -9,8 +9,8 @@ use crate::config::QkNorm;
 use crate::error::ModelError;
 use crate::key::WeightKind;
 use crate::ops::{
-    Mask, attention_probs, attention_probs_backward, linear, linear_backward, rms_norm,
-    rms_norm_backward, soft_cap, soft_cap_backward,
+    Mask, attention_probs, attention_probs_backward, linear_backward, rms_norm, rms_norm_backward,
+    soft_cap, soft_cap_backward,
 };
 
 /// Queries of a sequence that are handled at a time: probabilities of this many rows for
@@ -43,8 +43,7 @@ struct Chunk {
 impl Block<'_> {
     pub(super) fn attention_forward(&self, x: &Tensor) -> Result<AttentionState, ModelError> {
         let w = self.weights;
-        let project =
-            |kind, bias| linear(x, w.get(kind)?, w.optional(bias)).map_err(ModelError::from);
+        let project = |kind, bias| w.linear(w.key(kind), x, w.optional(bias));
         let q = project(WeightKind::Query, WeightKind::QueryBias)?;
         let k = project(WeightKind::Key, WeightKind::KeyBias)?;
         let v = project(WeightKind::Value, WeightKind::ValueBias)?;
@@ -67,7 +66,7 @@ impl Block<'_> {
         let width = self.model.heads * self.model.head_dim;
         let context = Tensor::cat(&parts, 1)?.reshape((self.sequences * self.len, width))?;
         let bias = w.optional(WeightKind::OutputBias);
-        let output = linear(&context, w.get(WeightKind::Output)?, bias)?;
+        let output = w.linear(w.key(WeightKind::Output), &context, bias)?;
         Ok(AttentionState { q_raw, k_raw, q, k, v, context, output })
     }
 

@@ -9,7 +9,7 @@ use super::routing::Route;
 use super::{Block, Emitter};
 use crate::error::ModelError;
 use crate::key::WeightKind;
-use crate::ops::{linear, linear_backward};
+use crate::ops::linear_backward;
 
 /// What backward needs of the experts.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl Block<'_> {
         per_token: usize,
         renormalise: bool,
     ) -> Result<ExpertsState, ModelError> {
-        let logits = linear(x, self.weights.get(WeightKind::Router)?, None)?;
+        let logits = self.weights.linear(self.weights.key(WeightKind::Router), x, None)?;
         let logits: Vec<Vec<f64>> = logits.to_dtype(DType::F64)?.to_vec2()?;
         let routes: Vec<Route> = logits
             .iter()

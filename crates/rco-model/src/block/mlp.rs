@@ -7,7 +7,7 @@ use super::{Block, Emitter};
 use crate::config::MlpConfig;
 use crate::error::ModelError;
 use crate::key::{WeightKey, WeightKind};
-use crate::ops::{gated, gated_backward, linear, linear_backward};
+use crate::ops::{gated, gated_backward, linear_backward};
 
 /// What backward needs of a gated MLP.
 #[derive(Debug)]
@@ -68,11 +68,11 @@ impl Block<'_> {
         x: &Tensor,
         key: impl Fn(WeightKind) -> WeightKey,
     ) -> Result<GatedState, ModelError> {
-        let weight = |kind| self.weights.by_key(key(kind));
-        let gate = linear(x, weight(WeightKind::Gate)?, None)?;
-        let up = linear(x, weight(WeightKind::Up)?, None)?;
+        let map = |kind, x| self.weights.linear(key(kind), x, None);
+        let gate = map(WeightKind::Gate, x)?;
+        let up = map(WeightKind::Up, x)?;
         let inner = gated(&gate, &up, self.model.activation)?;
-        let output = linear(&inner, weight(WeightKind::Down)?, None)?;
+        let output = map(WeightKind::Down, &inner)?;
         Ok(GatedState { gate, up, inner, output })
     }
 

@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::key::{WeightKey, WeightKind};
+use crate::ops::{ActivationRounding, linear, round_activations};
 use crate::weights::{HostWeight, WeightSource};
 
 /// The weights of one block.
@@ -14,6 +15,8 @@ use crate::weights::{HostWeight, WeightSource};
 pub(crate) struct BlockWeights {
     layer: usize,
     tensors: HashMap<WeightKey, Tensor>,
+    /// How activations are rounded; without an entry they are not.
+    roundings: HashMap<WeightKey, ActivationRounding>,
 }
 
 impl BlockWeights {
@@ -37,7 +40,30 @@ impl BlockWeights {
             let weight = source.load(key)?;
             tensors.insert(key, to_tensor(source, key, weight, &shape, dtype, device)?);
         }
-        Ok(Self { layer, tensors })
+        Ok(Self { layer, tensors, roundings: HashMap::new() })
+    }
+
+    /// The same, with activations rounded as the runtime of `source` does.
+    pub(crate) fn with_roundings(mut self, source: &dyn WeightSource) -> Self {
+        self.roundings = self.tensors.keys().map(|&k| (k, source.activation_rounding(k))).collect();
+        self
+    }
+
+    /// `x Wᵀ (+ bias)` for the matrix of `key`.
+    ///
+    /// # Errors
+    /// [`ModelError::MissingWeight`], or shapes that do not fit.
+    pub(crate) fn linear(
+        &self,
+        key: WeightKey,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor, ModelError> {
+        let weight = self.by_key(key)?;
+        Ok(match self.roundings.get(&key) {
+            None => linear(x, weight, bias)?,
+            Some(&rounding) => linear(&round_activations(x, rounding)?, weight, bias)?,
+        })
     }
 
     /// Key of a weight of this block.

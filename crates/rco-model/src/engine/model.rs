@@ -11,7 +11,7 @@ use crate::config::{ModelConfig, Rope};
 use crate::error::ModelError;
 use crate::head::{Head, Hidden, LossReport, Target, Wanted, head_loss};
 use crate::key::{WeightKey, WeightKind};
-use crate::ops::{RotaryTable, rms_norm};
+use crate::ops::{ActivationRounding, RotaryTable, rms_norm};
 use crate::weights::WeightSource;
 
 /// A model whose weights are read block by block, each time they are needed.
@@ -70,7 +70,12 @@ impl Model {
         let kind = if self.config.tied { WeightKind::Embedding } else { WeightKind::Head };
         let shape = [self.config.vocabulary, self.config.hidden];
         let matrix = self.outer(kind, &shape)?;
-        Ok(Head { matrix, cap: self.config.final_cap })
+        let rounding = if self.settings.runtime_activations {
+            self.source.activation_rounding(WeightKey::outer(kind))
+        } else {
+            ActivationRounding::Exact
+        };
+        Ok(Head { matrix, cap: self.config.final_cap, rounding })
     }
 
     /// States after the final norm.
@@ -180,7 +185,9 @@ impl Model {
 
     pub(super) fn block_weights(&self, layer: usize) -> Result<BlockWeights, ModelError> {
         let dropped = self.dropped.of(layer);
-        BlockWeights::load(&*self.source, &self.config, layer, dropped, self.dtype, &self.device)
+        let (source, device) = (&*self.source, &self.device);
+        let weights = BlockWeights::load(source, &self.config, layer, dropped, self.dtype, device)?;
+        Ok(if self.settings.runtime_activations { weights.with_roundings(source) } else { weights })
     }
 
     pub(super) fn block<'a>(

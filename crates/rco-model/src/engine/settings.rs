@@ -35,13 +35,21 @@ pub struct Settings {
     /// Logits in memory at a time: the head goes through the tokens in chunks of this many
     /// values (of model, teacher and gradient each).
     pub logit_values: usize,
+    /// Rounds activations as the runtime does that the weights are stored for: to measure
+    /// what it will make of them. For losses; gradients take the rounding for the identity.
+    pub runtime_activations: bool,
     /// Computes in f64 (CPU only; slow): to check gradients.
     pub double: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { device: Device::Cpu, logit_values: 1 << 23, double: false }
+        Self {
+            device: Device::Cpu,
+            logit_values: 1 << 23,
+            runtime_activations: false,
+            double: false,
+        }
     }
 }
 

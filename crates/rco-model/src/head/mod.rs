@@ -8,7 +8,7 @@ pub(crate) use loss::{HeadLoss, Wanted, head_loss};
 use candle_core::Tensor;
 
 use crate::error::ModelError;
-use crate::ops::{linear, soft_cap};
+use crate::ops::{ActivationRounding, linear, round_activations, soft_cap};
 
 /// The output matrix of a model and the cap of its logits.
 #[derive(Debug, Clone)]
@@ -16,12 +16,13 @@ pub struct Head {
     /// `[vocabulary, hidden]`.
     pub(crate) matrix: Tensor,
     pub(crate) cap: Option<f64>,
+    pub(crate) rounding: ActivationRounding,
 }
 
 impl Head {
     /// Logits of some rows of normed states.
     pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Tensor, ModelError> {
-        let logits = linear(hidden, &self.matrix, None)?;
+        let logits = linear(&round_activations(hidden, self.rounding)?, &self.matrix, None)?;
         match self.cap {
             Some(cap) => Ok(soft_cap(&logits, cap)?),
             None => Ok(logits),

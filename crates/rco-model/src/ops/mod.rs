@@ -7,6 +7,7 @@
 //! Results do not depend on the number of threads: work is divided by the shape alone and
 //! sums over rows are added up in the order of the rows.
 
+mod activations;
 mod attention_probs;
 mod gated;
 mod host;
@@ -15,6 +16,8 @@ mod rms_norm;
 mod rotary;
 mod soft_cap;
 
+pub use activations::ActivationRounding;
+pub(crate) use activations::round_activations;
 pub(crate) use attention_probs::{Mask, attention_probs, attention_probs_backward};
 pub(crate) use gated::{gated, gated_backward};
 pub(crate) use host::floats;

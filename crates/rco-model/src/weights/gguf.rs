@@ -9,6 +9,7 @@ use super::{WeightSource, checked_start, float};
 use crate::config::{DIVISORS, ModelConfig};
 use crate::error::ModelError;
 use crate::key::{WeightKey, WeightKind};
+use crate::ops::ActivationRounding;
 
 /// Weights of a GGUF model, read and decoded when asked for. Each tensor may come from a
 /// file of its own: a plan takes each from the file of its chosen type.
@@ -170,6 +171,24 @@ impl WeightSource for GgufWeights {
         let mut buffer = vec![0; out.len() / block * bytes];
         file.read_at(tensor, (start / block * bytes) as u64, &mut buffer)?;
         decode(tensor, &buffer, out)
+    }
+
+    fn activation_rounding(&self, key: WeightKey) -> ActivationRounding {
+        self.place(key)
+            .map_or(ActivationRounding::Exact, |(_, tensor, _)| rounding_of(tensor.spec.ty))
+    }
+}
+
+/// What llama.cpp's CPU backend makes of the activations that meet weights of a type.
+fn rounding_of(ty: TensorType) -> ActivationRounding {
+    match ty {
+        TensorType::F16 => ActivationRounding::Half,
+        TensorType::BF16 => ActivationRounding::BFloat,
+        ty => match ty.layout() {
+            Some(layout) if layout.block >= 256 => ActivationRounding::Blocks256,
+            Some(layout) if layout.block > 1 => ActivationRounding::Blocks32,
+            _ => ActivationRounding::Exact,
+        },
     }
 }
 

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use crate::error::ModelError;
 use crate::key::WeightKey;
+use crate::ops::ActivationRounding;
 
 /// Values that a task reads at a time: few enough to stay in a core's cache.
 pub(crate) const TASK: usize = 16 * 1024;
@@ -46,6 +47,12 @@ pub trait WeightSource: Send + Sync {
     /// A missing weight, one of a type that cannot be read, rows that do not exist, or a
     /// failed read.
     fn read_rows(&self, key: WeightKey, first: usize, out: &mut [f32]) -> Result<(), ModelError>;
+
+    /// How the runtime that these weights are stored for rounds the activations that it
+    /// multiplies this one with.
+    fn activation_rounding(&self, _key: WeightKey) -> ActivationRounding {
+        ActivationRounding::Exact
+    }
 
     /// Reads a weight, in parallel.
     ///

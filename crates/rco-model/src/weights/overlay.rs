@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{HostWeight, WeightSource};
 use crate::error::ModelError;
 use crate::key::WeightKey;
+use crate::ops::ActivationRounding;
 
 /// A base with some weights replaced.
 #[derive(Clone)]
@@ -46,6 +47,10 @@ impl WeightSource for Overlay {
 
     fn read_rows(&self, key: WeightKey, first: usize, out: &mut [f32]) -> Result<(), ModelError> {
         self.of(key).read_rows(key, first, out)
+    }
+
+    fn activation_rounding(&self, key: WeightKey) -> ActivationRounding {
+        self.of(key).activation_rounding(key)
     }
 
     fn load(&self, key: WeightKey) -> Result<HostWeight, ModelError> {

@@ -89,7 +89,8 @@ impl Job {
         let orders = self.budgets.len().max(1) as u64;
         let backward = work.fisher + orders * work.steps * work.per_gradient as u64;
         let forward = (work.calibration + work.heldout) as u64 * 2
-            + orders * (work.polish * work.measured as u64 + 10 * work.heldout as u64);
+            + orders
+                * ((work.refine + work.polish) * work.measured as u64 + 10 * work.heldout as u64);
         let tokens = window * (backward * 3 + forward);
         let largest = self.menu.choices.iter().map(|c| c.weights).max().unwrap_or(0);
         let hidden = self.config.hidden as u64;

@@ -107,8 +107,13 @@ pub(super) fn outcome(out: &mut Out, outcome: &JobOutcome, plan: bool) -> Result
             out.field(
                 "llama.cpp",
                 format!(
-                    "KL {:.6} ± {:.6} on {} tokens; our engine: {:.6}",
-                    kl.value, kl.error, runtime.tokens, engine.kl_mean.value
+                    "KL {:.6} ± {:.6} on {} tokens; our engine: {:.6}, with activations in \
+                     32 bits {:.6}",
+                    kl.value,
+                    kl.error,
+                    runtime.tokens,
+                    engine.kl_mean.value,
+                    checked.exact.kl_mean.value
                 ),
             )?;
             let top = runtime.same_top;

@@ -114,3 +114,26 @@ fn another_seed_gives_another_search() {
     };
     assert_ne!(run(1).candidates, run(2).candidates);
 }
+
+#[test]
+fn measured_losses_mend_scores_that_are_wrong_by_a_factor() {
+    let mut gaps = [0.0_f64; 2];
+    for seed in 0..6 {
+        let problem = problem(&Spec { groups: 24, options: 4, seed, ..Spec::default() });
+        let mut separable = Synthetic::separable(&problem, seed);
+        let optimum = run(&problem, &mut separable, &quick(MethodName::Exact)).loss_heldout;
+        let mut settings = quick(MethodName::Portfolio);
+        (settings.refine.plans, settings.refine.batch) = (40, 4);
+        // Option gradients would tell the truth.
+        settings.baselines.scores.points = 0;
+        let outcome = run(&problem, &mut Synthetic::guessed(&problem, seed), &settings);
+        for (gap, method) in gaps.iter_mut().zip([MethodName::Proxy, MethodName::Refine]) {
+            let of_method = outcome.candidates.iter().filter(|c| c.method == method);
+            let best = of_method.map(|c| c.loss_heldout).fold(f64::INFINITY, f64::min);
+            assert!(best.is_finite(), "{method} has no result");
+            *gap += best / optimum - 1.0;
+        }
+    }
+    assert!(gaps[0] > 0.05, "the scores are no test: {gaps:?}");
+    assert!(gaps[1] < 0.2 * gaps[0], "{gaps:?}");
+}

@@ -1,0 +1,117 @@
+//! Separable scores corrected by measured losses.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::SearchError;
+use super::method::{Method, Progress, from_json, to_json};
+use super::name::MethodName;
+use super::oracle::{Oracle, Sample};
+use super::posterior::Posterior;
+use super::settings::RefineSettings;
+use crate::rng::{Purpose, stream};
+
+const NAME: MethodName = MethodName::Refine;
+
+/// Draws in a row that lead to plans known already before the search counts as settled.
+const STALE: u64 = 16;
+
+/// Solves the knapsack of scores, measures the plan, learns from its loss what the scores
+/// are wrong by, and begins anew.
+///
+/// Every batch holds the plan of the expected scores, and for the rest plans of scores
+/// drawn from what the losses so far leave possible (Thompson sampling): a score that is
+/// well known is used, one that is not gets measured.
+#[derive(Debug)]
+pub(crate) struct Refine {
+    settings: RefineSettings,
+    seed: u64,
+    state: State,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct State {
+    /// Plans measured and their losses; `None` before the first step.
+    measured: Option<(Vec<Vec<u32>>, Vec<f64>)>,
+    draws: u64,
+    finishing: bool,
+}
+
+impl Refine {
+    pub(crate) fn new(settings: RefineSettings, seed: u64) -> Self {
+        Self { settings, seed, state: State::default() }
+    }
+
+    /// Plans of the memory that were measured on the calibration data.
+    fn begin(oracle: &Oracle<'_>) -> (Vec<Vec<u32>>, Vec<f64>) {
+        let plans = oracle.state.memory.plans().iter();
+        plans.filter_map(|p| p.calibration.map(|loss| (p.choices.clone(), loss))).unzip()
+    }
+}
+
+impl Method for Refine {
+    fn name(&self) -> MethodName {
+        NAME
+    }
+
+    fn planned_steps(&self) -> Option<u64> {
+        Some(self.settings.plans.div_ceil(self.settings.batch as u64))
+    }
+
+    fn step(&mut self, oracle: &mut Oracle<'_>) -> Result<Progress, SearchError> {
+        let Some(scores) = oracle.scores().map(<[f64]>::to_vec) else {
+            return Ok(Progress::done());
+        };
+        let (mut plans, mut losses) =
+            self.state.measured.take().unwrap_or_else(|| Self::begin(oracle));
+        let decisions = oracle.decisions();
+        let posterior = Posterior::new(decisions, &scores, &plans, &losses);
+        let mean = posterior.mean();
+        let values = |scores: &[f64]| scores.iter().map(|s| -s).collect::<Vec<f64>>();
+        let expected = oracle.knapsack(&values(&mean))?;
+        let mut batch = Vec::new();
+        if !plans.contains(&expected) {
+            batch.push(expected);
+        }
+        let mut stale = 0;
+        let wanted = if self.state.finishing { batch.len() } else { self.settings.batch };
+        while batch.len() < wanted && stale < STALE {
+            let mut random = stream(self.seed, Purpose::Score, self.state.draws);
+            self.state.draws += 1;
+            let plan = oracle.knapsack(&values(&posterior.draw(&mut random)))?;
+            if plans.contains(&plan) || batch.contains(&plan) {
+                stale += 1;
+            } else {
+                batch.push(plan);
+            }
+        }
+        let found = oracle.losses(NAME, &batch, Sample::Calibration)?;
+        let done = self.state.finishing || found.is_empty() || found.len() < batch.len();
+        let best = found.iter().copied().min_by(f64::total_cmp);
+        plans.extend(batch.into_iter().take(found.len()));
+        losses.extend(found);
+        if done || oracle.remaining() == 0 {
+            // The methods that follow start from what was learnt.
+            let mean = Posterior::new(decisions, &scores, &plans, &losses).mean();
+            let expected = oracle.knapsack(&values(&mean))?;
+            oracle.propose(NAME, "knapsack on corrected scores", &expected)?;
+            oracle.set_scores(mean);
+            return Ok(Progress { done: true, loss: best, ..Progress::default() });
+        }
+        self.state.measured = Some((plans, losses));
+        Ok(Progress { loss: best, ..Progress::default() })
+    }
+
+    fn wind_up(&mut self) {
+        self.state.finishing = true;
+    }
+
+    fn save(&self) -> Result<Value, SearchError> {
+        to_json(NAME, &self.state)
+    }
+
+    fn restore(&mut self, state: Value) -> Result<(), SearchError> {
+        self.state = from_json(NAME, state)?;
+        Ok(())
+    }
+}

@@ -198,16 +198,17 @@ impl Bench<'_> {
             let model = self.prepared.candidates.model(&plan)?;
             self.judge(budget, &name, bytes, &model, None, 0.0)?;
         }
-        let (proxy, rco) = (one(MethodName::Proxy), one(MethodName::Rco));
+        let proxy = one(MethodName::Proxy);
         self.search(budget, "weight error, knapsack", &errors, Vec::new(), &proxy)?;
         self.search(budget, "relative weight error, knapsack", &relative, Vec::new(), &proxy)?;
         let scores = self.prepared.scores.clone();
         self.search(budget, "Fisher, knapsack", &scores, Vec::new(), &proxy)?;
-        self.search(budget, "Fisher, RCO, plain gradients", &scores, Vec::new(), &rco)?;
         self.curved = true;
+        let rco = one(MethodName::Rco);
         self.search(budget, "Fisher, RCO", &scores, Vec::new(), &rco)?;
-        self.search(budget, "rco quantize", &scores, known, &full)?;
+        let outcome = self.search(budget, "rco quantize", &scores, known, &full)?;
         self.curved = false;
+        self.parts(budget, &outcome)?;
         if self.settings.evolution > 0 {
             let mut evolution = one(MethodName::Evolution);
             evolution.steps = None;
@@ -225,6 +226,24 @@ impl Bench<'_> {
             plain.rco.tau_end = 0.01;
             plain.baselines.scores = ScoreSettings::default();
             self.search(budget, "RCO as in the paper", &scores, Vec::new(), &plain)?;
+        }
+        Ok(())
+    }
+
+    /// The best plan of each part of the full search, by its held-out loss.
+    fn parts(&mut self, budget: u64, outcome: &SearchOutcome) -> Result<(), BenchError> {
+        for (method, name) in [
+            (MethodName::Refine, "rco quantize, best of corrected scores"),
+            (MethodName::Rco, "rco quantize, best of RCO"),
+            (MethodName::Polish, "rco quantize, best of the polish"),
+        ] {
+            let of_method = outcome.candidates.iter().filter(|c| c.method == method);
+            let best = of_method.min_by(|a, b| a.loss_heldout.total_cmp(&b.loss_heldout));
+            if let Some(best) = best {
+                let model = self.prepared.candidates.model(&best.assignment)?;
+                let bytes = self.prepared.groups.bytes(&best.assignment);
+                self.judge(budget, name, bytes, &model, None, 0.0)?;
+            }
         }
         Ok(())
     }

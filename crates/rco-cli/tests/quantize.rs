@@ -55,8 +55,7 @@ fn the_file_fits_and_llama_cpp_agrees() {
     assert!(bytes <= 4_000_000);
     assert_eq!(file["bytes"], bytes);
     assert_eq!(file["slack"], 4_000_000 - bytes);
-    // The runtime's mean KL and ours, on the same tokens. At other sizes and on odd texts the
-    // runtime's 8-bit activations set them further apart: this holds the usual case.
+    // The runtime's mean KL and ours, on the same tokens.
     let kl = |of: &str| file["verified"][of]["kl_mean"]["value"].as_f64().unwrap();
     let (runtime, engine) = (kl("runtime"), kl("engine"));
     assert!(engine > 0.0 && (runtime / engine - 1.0).abs() < 0.02, "{runtime} against {engine}");
@@ -151,6 +150,26 @@ fn a_dry_run_writes_nothing_and_says_what_would_be_done() {
         assert!(out.contains(words), "{words} is missing in\n{out}");
     }
     assert!(!folder.path().join("4.5.gguf").exists());
+}
+
+#[test]
+fn types_that_others_outdo_are_on_the_menu_only_when_named() {
+    let types = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rco"));
+        command.arg("quantize").arg(model()).args(["--size", "4MB", "--dry-run", "-o", "x.gguf"]);
+        let (code, out, err) = run(command.args(more));
+        assert_eq!(code, 0, "{err}");
+        let line = out.lines().find(|line| line.trim_start().starts_with("types")).unwrap();
+        line.to_owned()
+    };
+    let default = types(&[]);
+    assert!(default.contains("IQ3_S ×29") && default.contains("Q4_K ×29"), "{default}");
+    for ty in ["Q3_K", "Q4_0", "IQ1_S"] {
+        assert!(!default.contains(ty), "{default}");
+        let pinned = types(&["--pin", &format!("token_embd={ty}")]);
+        assert!(pinned.contains(ty), "{pinned}");
+        assert!(types(&["--types", &format!("{ty},Q6_K")]).contains(ty));
+    }
 }
 
 #[test]

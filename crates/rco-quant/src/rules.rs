@@ -13,6 +13,13 @@ pub struct Pin {
     ty: TensorType,
 }
 
+impl Pin {
+    /// The type.
+    pub fn ty(&self) -> TensorType {
+        self.ty
+    }
+}
+
 impl std::str::FromStr for Pin {
     type Err = String;
 

@@ -27,7 +27,7 @@ const TYPES: [TensorType; 4] =
 
 fn database(folder: &Path) -> (Arc<GgufModel>, Menu, OptionDatabase) {
     let model = Arc::new(GgufModel::open(bundled()).unwrap());
-    let filter = TypeFilter { only: TYPES.to_vec(), without: Vec::new(), least_bits: 0.0 };
+    let filter = TypeFilter { only: TYPES.to_vec(), ..TypeFilter::default() };
     let menu = Menu::new(&model, &filter, None, &[]).unwrap();
     let origin = Origin { source: "bundled", importance: "" };
     let options = folder.join("options");

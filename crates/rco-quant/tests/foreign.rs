@@ -24,7 +24,7 @@ fn bundled() -> PathBuf {
 }
 
 fn only(types: &[TensorType]) -> TypeFilter {
-    TypeFilter { only: types.to_vec(), without: Vec::new(), least_bits: 0.0 }
+    TypeFilter { only: types.to_vec(), ..TypeFilter::default() }
 }
 
 fn build(

@@ -24,8 +24,14 @@ pub(crate) const FAMILIES: &[&str] = &[
     "gemma3",
 ];
 
-pub(crate) const DOUBLE: Settings =
-    Settings { double: true, device: rco_model::engine::Device::Cpu, logit_values: 1000 };
+pub(crate) const DOUBLE: Settings = Settings { double: true, logit_values: 1000, ..SINGLE };
+
+const SINGLE: Settings = Settings {
+    double: false,
+    device: rco_model::engine::Device::Cpu,
+    logit_values: 1 << 23,
+    runtime_activations: false,
+};
 
 pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)

@@ -10,4 +10,5 @@ mod gguf;
 mod gradients;
 mod importance;
 mod parity;
+mod rounding;
 mod runtime;

@@ -58,6 +58,7 @@ impl Job {
         }
         let least = budgets.iter().copied().min().unwrap_or(0);
         settings.filter.least_bits = LEAST_SHARE * 8.0 * least as f64 / weights(&model)? as f64;
+        settings.filter.named = settings.pins.iter().map(rules::Pin::ty).collect();
         let config = Arc::new(ModelConfig::from_gguf(&model)?);
         let weights = GgufWeights::new(Arc::clone(&model), &config)?;
         let importance = match &settings.imatrix {

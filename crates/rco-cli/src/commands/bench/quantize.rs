@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         texts: args.text.clone(),
         imatrix: None,
         options: Vec::new(),
-        filter: TypeFilter { only: args.types.clone(), without: Vec::new(), least_bits: 0.0 },
+        filter: TypeFilter { only: args.types.clone(), ..TypeFilter::default() },
         pins: Vec::new(),
         ties: Vec::new(),
         fuse_friendly: false,

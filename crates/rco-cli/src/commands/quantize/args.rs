@@ -256,7 +256,7 @@ impl Flags {
             filter: TypeFilter {
                 only: self.types.clone(),
                 without: self.exclude.clone(),
-                least_bits: 0.0,
+                ..TypeFilter::default()
             },
             pins: self.pin.clone(),
             ties: self.tie.clone(),

@@ -5,9 +5,9 @@ use std::path::Path;
 use rco_core::Assignment;
 use rco_formats::gguf::GgufModel;
 use rco_ggml::{Runtime, RuntimeSettings, Sampling};
-use rco_model::Batch;
 use rco_model::eval::{Comparison, Summary};
 use rco_model::head::{LossReport, compare_logits};
+use rco_model::{Batch, Model};
 
 use crate::error::QuantError;
 use crate::groups::Groups;
@@ -86,9 +86,27 @@ pub fn verify(
     threads: usize,
     prompt: &str,
 ) -> Result<Verified, QuantError> {
+    let (original, model) = (candidates.original()?, candidates.model(plan)?);
+    verify_models(source, file, &original, model, teacher, windows, threads, prompt)
+}
+
+/// As [`verify`], with the original and the model of the plan at hand.
+///
+/// # Errors
+/// As [`verify`].
+#[allow(clippy::too_many_arguments, reason = "each is a thing of its own")]
+pub fn verify_models(
+    source: &Path,
+    file: &Path,
+    original_model: &Model,
+    model: Model,
+    teacher: &Teacher,
+    windows: usize,
+    threads: usize,
+    prompt: &str,
+) -> Result<Verified, QuantError> {
     let heldout = &teacher.heldout;
     let mut wanted: Vec<(Vec<u32>, Vec<f64>)> = Vec::new();
-    let model = candidates.model(plan)?;
     let (mut ours, mut theirs) = (Comparison::default(), Comparison::default());
     for n in 0..heldout.len() {
         let left = windows.saturating_sub(wanted.len());
@@ -115,7 +133,7 @@ pub fn verify(
     // The original itself is not quite the same in both; a quantised one is less so.
     let floor = match wanted.first() {
         Some((window, _)) => {
-            let ours = candidates.original()?.logits(&Batch::new(std::slice::from_ref(window))?)?;
+            let ours = original_model.logits(&Batch::new(std::slice::from_ref(window))?)?;
             compare_logits(window, &ours, &original.logits(window)?)?.mean
         }
         None => 0.0,

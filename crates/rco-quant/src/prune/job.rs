@@ -20,7 +20,6 @@ use super::objective::PruneLoss;
 use super::source::Source;
 use super::texts::PruneTexts;
 use super::{fisher, gguf, rankings};
-use crate::effort::Effort;
 use crate::error::QuantError;
 use crate::hash::sha256;
 use crate::job::Reporter;
@@ -50,7 +49,7 @@ pub struct PruneSettings {
     /// Texts, one for each domain; none takes text that the model itself writes.
     pub texts: Vec<PathBuf>,
     /// How much work to spend.
-    pub effort: Effort,
+    pub work: PruneWork,
     /// Seed of all random numbers.
     pub seed: u64,
     /// Threads of the runtime; the engine runs on rayon's global pool.
@@ -189,7 +188,7 @@ impl PruneJob {
 
     /// The work of the search.
     pub fn work(&self) -> PruneWork {
-        PruneWork::new(self.settings.effort)
+        self.settings.work
     }
 
     /// Tokens of a window: what the effort says, the model's context permitting.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use rco_quant::effort::Effort;
+use rco_quant::prune::effort::PruneWork;
 use rco_quant::prune::{Amount, PruneSettings};
 
 use crate::commands::quantize::parse_effort;
@@ -113,7 +114,7 @@ impl Args {
             min_experts: self.min_experts,
             output: self.output.clone(),
             texts: self.text.clone(),
-            effort: self.effort,
+            work: PruneWork::new(self.effort),
             seed: self.seed,
             threads,
             force: self.force,

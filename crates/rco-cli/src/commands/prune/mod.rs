@@ -114,7 +114,7 @@ fn describe(job: &PruneJob) -> Result<Description, CliError> {
     let kept = json!({
         "texts": texts,
         "min_experts": settings.min_experts,
-        "effort": settings.effort,
+        "work": settings.work,
         "seed": settings.seed,
     });
     let layers = if settings.per_layer { "in each layer alike" } else { "in all" };

@@ -1,6 +1,7 @@
 # make demo            build, solve a problem of the size of an 8B model, fit the bundled model
 # make test            all checks: format, lints, docs, licences, tests
 # make bench-knapsack  the exact knapsack against the clock and HiGHS
+# make bench-prune     dropping experts against rankings, evolution and all masks there are
 # make bench-synthetic RCO against the baselines on problems with known optima
 # make fuzz            both fuzz targets, five minutes each (needs nightly, cargo-fuzz)
 #
@@ -22,7 +23,7 @@ RCO := $(CARGO_TARGET_DIR)/release/rco
 WITH_HIGHS = PKG_CONFIG_PATH="$$(scripts/build_highs.sh):$$PKG_CONFIG_PATH"
 FUZZ_SECONDS ?= 300
 
-.PHONY: demo test build setup bench-knapsack bench-synthetic fuzz
+.PHONY: demo test build setup bench-knapsack bench-prune bench-synthetic fuzz
 
 demo: build
 	$(RCO) solve examples/problems/qwen3-8b-gguf.json
@@ -47,6 +48,18 @@ setup:
 
 bench-knapsack: build
 	$(RCO) bench knapsack --out benchmarks/knapsack
+
+PRUNE := $(RCO) bench prune assets/tiny-moe --out benchmarks/prune-tiny-moe
+bench-prune: build
+	$(PRUNE) --part enumeration --experts 4 --window 48 --calibration 1 \
+		--text assets/text/novels-calibration.txt --run $(CARGO_TARGET_DIR)/prune-masks
+	$(PRUNE) --experts 25%,50%,12.5% --effort quick --window 128 --calibration 16 --windows 24 \
+		--random 1 --evolution 16 --text assets/text/novels-calibration.txt \
+		--heldout assets/text/novels.txt --heldout assets/text/scripture.txt \
+		--run $(CARGO_TARGET_DIR)/prune-plans
+	$(PRUNE) --part domains --experts 25% --effort quick --window 128 --calibration 16 \
+		--text assets/text/novels-calibration.txt --text assets/text/scripture.txt \
+		--run $(CARGO_TARGET_DIR)/prune-domains
 
 bench-synthetic: build
 	$(RCO) bench synthetic --out benchmarks/synthetic

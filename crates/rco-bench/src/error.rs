@@ -28,6 +28,9 @@ pub enum BenchError {
     /// A model could not be compressed.
     #[error(transparent)]
     Quant(#[from] QuantError),
+    /// A model could not be pruned.
+    #[error(transparent)]
+    Prune(rco_quant::prune::PruneError),
     /// There is no contender of that name.
     #[error("there is no method called `{name}` in this benchmark; see its table for the names")]
     UnknownContender {

@@ -2,6 +2,7 @@
 
 mod error;
 pub mod knapsack;
+pub mod prune;
 pub mod quantize;
 pub mod synthetic;
 

@@ -11,6 +11,7 @@ use rco_core::search::SearchError;
 use rco_formats::inspect::InspectError;
 use rco_problems::file::{FileError, FileErrorKind};
 use rco_quant::QuantError;
+use rco_quant::prune::PruneError;
 
 /// A command could not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,8 @@ pub(crate) enum CliError {
     Manifold(#[from] ManifoldError),
     #[error(transparent)]
     Quant(#[from] QuantError),
+    #[error(transparent)]
+    Prune(#[from] PruneError),
     #[error("{path} is not UTF-8: the byte at {offset} begins no character; convert it first")]
     NotText { path: PathBuf, offset: usize },
     #[error("several budgets would write {path}: put {{bpw}} or {{size}} into the name")]
@@ -116,6 +119,7 @@ impl CliError {
                 _ => 1,
             },
             Self::Quant(error) => quant_code(error),
+            Self::Prune(error) => prune_code(error),
             Self::NotText { .. } | Self::Plan { .. } => 4,
             Self::Exists { .. }
             | Self::NoPlan { .. }
@@ -131,6 +135,26 @@ impl CliError {
             Self::Bench(_) | Self::Geometry { .. } | Self::Manifold(_) => 1,
             Self::Interrupted { .. } => 130,
         }
+    }
+}
+
+/// The exit code of a failed pruning.
+fn prune_code(error: &PruneError) -> u8 {
+    match error {
+        PruneError::Quant(error) => quant_code(error),
+        PruneError::TooMany { .. } => 3,
+        PruneError::NothingToDrop { .. }
+        | PruneError::NotWhole { .. }
+        | PruneError::FloorTooLow { .. }
+        | PruneError::FloorTooHigh { .. }
+        | PruneError::OtherKind { .. }
+        | PruneError::UnevenGguf
+        | PruneError::NoText
+        | PruneError::NotReplaced { .. }
+        | PruneError::Exists { .. } => 2,
+        PruneError::Write(_) => 5,
+        PruneError::Differs { .. } => 1,
+        _ => 4,
     }
 }
 

@@ -41,6 +41,7 @@ enum Command {
     Options(Box<commands::quantize::OptionsArgs>),
     Search(Box<commands::quantize::SearchArgs>),
     Build(Box<commands::quantize::BuildArgs>),
+    Prune(Box<commands::prune::Args>),
     Solve(commands::solve::Args),
     #[command(subcommand, hide = true)]
     Check(commands::check::Check),
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         Command::Options(args) => commands::quantize::run(&args.flags, Step::Options),
         Command::Search(args) => commands::quantize::run(&args.flags, Step::Search),
         Command::Build(args) => commands::quantize::run(&args.flags, Step::Build),
+        Command::Prune(args) => commands::prune::run(&args),
         Command::Solve(args) => commands::solve::run(&args),
         Command::Check(check) => commands::check::run(&check),
         Command::Bench(bench) => commands::bench::run(&bench),

@@ -32,7 +32,10 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use batch::Batch;
-pub use block::{DroppedExperts, GradientVisitor, InputVisitor, LayerInput, WeightGradient};
+pub use block::{
+    DroppedExperts, ExpertFlips, ExpertUse, FlipForm, GradientVisitor, InputVisitor, LayerInput,
+    WeightGradient,
+};
 pub use config::ModelConfig;
 pub use engine::{Model, Settings};
 pub use error::ModelError;

@@ -9,6 +9,7 @@
 //! * [`teacher`], [`objective`]: the mean KL of a plan from the original, and its gradient.
 //! * [`fisher`]: scores of all options from a few backward passes.
 //! * [`known`]: plans that others use.
+//! * [`prune`]: experts kept or dropped, under an exact number.
 //! * [`output`], [`verify`]: the file of a plan, and what the runtime makes of it.
 
 pub mod compare;
@@ -24,6 +25,7 @@ pub mod known;
 pub mod menu;
 pub mod objective;
 pub mod output;
+pub mod prune;
 pub mod rules;
 mod samples;
 pub mod size;

@@ -103,17 +103,6 @@ impl Candidates {
         Ok(Model::new(Arc::clone(&self.config), Arc::new(self.source.clone()), self.settings)?)
     }
 
-    /// The original and the model of a plan as llama.cpp computes them on a processor: with
-    /// activations rounded to what it multiplies each type with.
-    ///
-    /// # Errors
-    /// Weights that do not fit the configuration.
-    pub fn in_runtime(&self, plan: &Assignment) -> Result<[Model; 2], QuantError> {
-        let settings = Settings { runtime_activations: true, ..self.settings };
-        let model = |weights| Model::new(Arc::clone(&self.config), Arc::new(weights), settings);
-        Ok([model(self.source.clone())?, model(self.weights(plan)?)?])
-    }
-
     /// The model of a plan.
     ///
     /// # Errors

@@ -17,7 +17,8 @@ pub struct SafetensorsError {
 }
 
 impl SafetensorsError {
-    pub(crate) fn new(file: impl Into<String>, fault: SafetensorsFault) -> Self {
+    /// A fault of a file.
+    pub fn new(file: impl Into<String>, fault: SafetensorsFault) -> Self {
         Self { file: file.into(), fault }
     }
 }

@@ -14,13 +14,13 @@ use crate::ops::linear_backward;
 /// What backward needs of the experts.
 #[derive(Debug)]
 pub(super) struct ExpertsState {
-    routes: Vec<Route>,
+    pub(super) routes: Vec<Route>,
     gather: Gather,
     /// Inputs of the experts, in the order of experts.
     pub(super) inputs: Tensor,
     pub(super) experts: Vec<(usize, Range<usize>, GatedState)>,
     /// Outputs of the experts, unweighted, in the order of experts.
-    outputs: Tensor,
+    pub(super) outputs: Tensor,
     pub(super) output: Tensor,
 }
 
@@ -131,6 +131,8 @@ impl Block<'_> {
         // Through the weights of the mixture to the router.
         let g_weights = (&g_rows * outputs)?.sum(D::Minus1)?;
         let g_weights: Vec<f64> = g_weights.to_dtype(DType::F64)?.to_vec1()?;
+        let own = |token: usize, j: usize| g_weights[gather.row_of[j][token]];
+        self.flips(x, g, &routes, &own, emit)?;
         let mut g_logits = Vec::new();
         for (token, route) in routes.iter().enumerate() {
             let g: Vec<f64> = gather.row_of.iter().map(|rows| g_weights[rows[token]]).collect();

@@ -3,6 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
+use super::flips::{ExpertFlips, FlipForm};
 use crate::error::ModelError;
 use crate::key::WeightKey;
 use crate::ops::{bias_gradient, floats, weight_gradient};
@@ -22,6 +23,20 @@ pub trait GradientVisitor {
     /// # Errors
     /// Any; ends the backward pass.
     fn visit(&mut self, gradient: &WeightGradient<'_>) -> Result<(), ModelError>;
+
+    /// How the change of the loss is estimated when single experts of this block are dropped
+    /// or taken back; `None` if it is not wanted, which costs nothing.
+    fn flip_form(&self, _layer: usize) -> Option<FlipForm> {
+        None
+    }
+
+    /// Takes these estimates.
+    ///
+    /// # Errors
+    /// Any; ends the backward pass.
+    fn visit_flips(&mut self, _flips: &ExpertFlips) -> Result<(), ModelError> {
+        Ok(())
+    }
 }
 
 /// The gradient of the loss at one weight.
@@ -141,6 +156,14 @@ impl<'a> Emitter<'a> {
 
     pub(crate) fn wants(&self, key: WeightKey) -> bool {
         self.visitor.wants(key)
+    }
+
+    pub(crate) fn flip_form(&self, layer: usize) -> Option<FlipForm> {
+        self.visitor.flip_form(layer)
+    }
+
+    pub(super) fn flips(&mut self, flips: &ExpertFlips) -> Result<(), ModelError> {
+        self.visitor.visit_flips(flips)
     }
 
     pub(crate) fn visit(

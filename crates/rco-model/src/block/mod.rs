@@ -5,16 +5,22 @@
 
 mod attention;
 mod experts;
+mod flips;
 mod gradients;
 mod inputs;
+mod mixture;
 mod mlp;
 mod routing;
+mod usage;
 mod weights;
 
+pub use flips::{ExpertFlips, FlipForm};
 pub(crate) use gradients::Emitter;
 pub use gradients::{GradientVisitor, WeightGradient};
 pub use inputs::{InputVisitor, LayerInput};
+pub(crate) use mixture::MixtureParts;
 pub use routing::DroppedExperts;
+pub use usage::ExpertUse;
 pub(crate) use weights::BlockWeights;
 pub(crate) use weights::to_tensor;
 

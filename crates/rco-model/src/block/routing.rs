@@ -55,7 +55,7 @@ pub(super) struct Route {
     /// Expert and weight, the largest first.
     pub(super) chosen: Vec<(usize, f64)>,
     /// Softmax of the router over the experts that remain; 0 for dropped ones.
-    probs: Vec<f64>,
+    pub(super) probs: Vec<f64>,
     /// What the weights were divided by.
     divisor: f64,
     renormalise: bool,

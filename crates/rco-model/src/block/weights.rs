@@ -66,6 +66,11 @@ impl BlockWeights {
         })
     }
 
+    /// The block.
+    pub(crate) fn layer(&self) -> usize {
+        self.layer
+    }
+
     /// Key of a weight of this block.
     pub(crate) fn key(&self, kind: WeightKind) -> WeightKey {
         WeightKey::block(self.layer, kind)

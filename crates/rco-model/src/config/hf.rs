@@ -240,9 +240,13 @@ fn mlps(f: &Fields<'_>, layers: usize) -> Result<Vec<MlpConfig>, ModelError> {
         Some(fixed) => fixed,
         None => f.flag("norm_topk_prob", "whether chosen probabilities are renormalised")?,
     };
-    let sparse = MlpConfig::Experts { experts, per_token, width, renormalise };
+    let counts = per_layer_experts(f, layers, experts, per_token)?;
+    let sparse = |i: usize| {
+        let experts = counts.as_ref().map_or(experts, |counts| counts[i]);
+        MlpConfig::Experts { experts, per_token, width, renormalise }
+    };
     if f.family != Family::Qwen3Moe {
-        return Ok(vec![sparse; layers]);
+        return Ok((0..layers).map(sparse).collect());
     }
 
     let step = f.count_opt("decoder_sparse_step")?.unwrap_or(1);
@@ -258,8 +262,27 @@ fn mlps(f: &Fields<'_>, layers: usize) -> Result<Vec<MlpConfig>, ModelError> {
             if dense.contains(&(i as u64)) || !(i + 1).is_multiple_of(step) {
                 Ok(MlpConfig::Dense { width: f.count("intermediate_size", WIDTH)? })
             } else {
-                Ok(sparse)
+                Ok(sparse(i))
             }
         })
         .collect()
+}
+
+/// Experts of each block, where they differ (0 for a dense block): `rco prune` writes that.
+fn per_layer_experts(
+    f: &Fields<'_>,
+    layers: usize,
+    most: usize,
+    least: usize,
+) -> Result<Option<Vec<usize>>, ModelError> {
+    const FIELD: &str = "per_layer_num_experts";
+    let Some(value) = f.get(FIELD) else { return Ok(None) };
+    let fits = |n: &usize| *n == 0 || (least..=most).contains(n);
+    let counts: Option<Vec<usize>> = value
+        .as_array()
+        .filter(|list| list.len() == layers)
+        .and_then(|list| list.iter().map(|n| Some(n.as_u64()? as usize)).collect())
+        .filter(|list: &Vec<usize>| list.iter().all(fits));
+    let expected = format!("a list of {layers} numbers from {least} to {most}, or 0");
+    counts.map(Some).ok_or_else(|| f.bad(FIELD, value, &expected))
 }

@@ -43,7 +43,10 @@ impl Model {
 
         for (layer, input) in inputs.into_iter().enumerate().rev() {
             let Some(input) = input else { break };
-            let weights = self.block_weights(layer)?;
+            let weights = match emit.flip_form(layer) {
+                Some(_) => self.all_block_weights(layer)?,
+                None => self.block_weights(layer)?,
+            };
             g = self.block(layer, &weights, &tables, batch).backward(&input, &g, &mut emit)?;
         }
         if emit.wants(embedding) {
@@ -55,7 +58,8 @@ impl Model {
     /// The lowest block of which a weight is wanted; the number of blocks if there is none.
     fn lowest_wanted(&self, emit: &Emitter<'_>) -> usize {
         let wanted = |layer: &usize| {
-            self.config.block_weights(*layer).iter().any(|(key, _)| emit.wants(*key))
+            emit.flip_form(*layer).is_some()
+                || self.config.block_weights(*layer).iter().any(|(key, _)| emit.wants(*key))
         };
         (0..self.config.blocks.len()).find(wanted).unwrap_or(self.config.blocks.len())
     }

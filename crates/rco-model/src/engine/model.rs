@@ -6,7 +6,9 @@ use candle_core::{DType, Device, Tensor};
 
 use super::Settings;
 use crate::batch::Batch;
-use crate::block::{Block, BlockWeights, DroppedExperts, InputVisitor, LayerInput, to_tensor};
+use crate::block::{
+    Block, BlockWeights, DroppedExperts, ExpertUse, InputVisitor, LayerInput, to_tensor,
+};
 use crate::config::{ModelConfig, Rope};
 use crate::error::ModelError;
 use crate::head::{Head, Hidden, LossReport, Target, Wanted, head_loss};
@@ -55,6 +57,14 @@ impl Model {
     #[must_use]
     pub fn without_experts(self, dropped: DroppedExperts) -> Self {
         Self { dropped, ..self }
+    }
+
+    /// The same model as the runtime computes it that the weights are stored for: with
+    /// activations rounded to what it multiplies them with.
+    #[must_use]
+    pub fn in_runtime(&self) -> Self {
+        let settings = Settings { runtime_activations: true, ..self.settings };
+        Self { settings, ..self.clone() }
     }
 
     /// The configuration.
@@ -111,6 +121,23 @@ impl Model {
         let kind = if self.config.tied { WeightKind::Embedding } else { WeightKind::Head };
         let keys = [WeightKey::outer(kind)];
         visitor.visit(&LayerInput::new(&keys, &self.final_norm(&x)?.0))
+    }
+
+    /// How the experts of each block are used on a batch; empty for dense blocks.
+    ///
+    /// # Errors
+    /// As [`Model::hidden`].
+    pub fn expert_use(&self, batch: &Batch) -> Result<Vec<Vec<ExpertUse>>, ModelError> {
+        let tables = self.tables(batch)?;
+        let mut x = self.embed(batch)?;
+        let mut out = Vec::with_capacity(self.config.blocks.len());
+        for layer in 0..self.config.blocks.len() {
+            let weights = self.block_weights(layer)?;
+            let (y, uses) = self.block(layer, &weights, &tables, batch).forward_usage(&x)?;
+            x = y;
+            out.push(uses);
+        }
+        Ok(out)
     }
 
     /// Logits of every token: `rows × vocabulary` values, row after row. For small batches;
@@ -188,6 +215,11 @@ impl Model {
         let (source, device) = (&*self.source, &self.device);
         let weights = BlockWeights::load(source, &self.config, layer, dropped, self.dtype, device)?;
         Ok(if self.settings.runtime_activations { weights.with_roundings(source) } else { weights })
+    }
+
+    /// The weights of a block with those of dropped experts.
+    pub(super) fn all_block_weights(&self, layer: usize) -> Result<BlockWeights, ModelError> {
+        BlockWeights::load(&*self.source, &self.config, layer, &[], self.dtype, &self.device)
     }
 
     pub(super) fn block<'a>(

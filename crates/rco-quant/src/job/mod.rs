@@ -12,6 +12,7 @@ pub use open::Job;
 pub use outlook::{Outlook, OutlookOrder};
 pub use settings::{JobSettings, Order, Target};
 pub use stages::{OptionsFile, Prepared};
+pub(crate) use texts::write_windows;
 
 use rco_core::search::Observer;
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Reporter;
 use super::open::Job;
+use super::settings::JobSettings;
 use crate::effort::WorkPlan;
 use crate::error::QuantError;
 use crate::hash::sha256;
@@ -89,30 +90,12 @@ impl Texts {
     ) -> Result<Self, QuantError> {
         let total = work.calibration + work.heldout;
         reporter.stage("the model writes text", Some(total as u64));
-        let settings = RuntimeSettings { threads: job.settings.threads, context: window };
-        let mut runtime = Runtime::open(&job.settings.model, &settings)?;
-        // Without a token that begins a text, one that ends it stands before the next.
-        let first = runtime.vocabulary().bos().or(runtime.vocabulary().eos()).unwrap_or(0);
-        let mut windows = Vec::with_capacity(total);
-        for n in 0..total {
-            reporter.advance(n as u64, "");
-            let seed = (job.settings.seed as u32).wrapping_mul(1_000_003).wrapping_add(n as u32);
-            let sampling = Sampling::Temperature { temperature: 1.0, seed };
-            let mut tokens = vec![first];
-            while tokens.len() < window {
-                let more = runtime.generate(&tokens, window - tokens.len(), sampling)?;
-                if more.is_empty() {
-                    // It ended the text: another one begins.
-                    tokens.push(first);
-                }
-                tokens.extend(more);
-            }
-            tokens.truncate(window);
-            windows.push(tokens);
-        }
+        let JobSettings { model, threads, seed, .. } = &job.settings;
+        let mut windows = write_windows(model, *threads, *seed, total, window, reporter)?;
+        let vocabulary = Vocabulary::open(model)?;
         let heldout = windows.split_off(work.calibration);
         let domains = vec!["written by the model".to_owned()];
-        Ok(Self::with_prompt(windows, heldout, domains, runtime.vocabulary()))
+        Ok(Self::with_prompt(windows, heldout, domains, &vocabulary))
     }
 
     fn with_prompt(
@@ -146,6 +129,39 @@ impl Texts {
         let bytes: Vec<u8> = windows.flatten().flat_map(|t| t.to_le_bytes()).collect();
         sha256(&bytes)
     }
+}
+
+/// Windows of tokens that a GGUF model writes from nothing.
+pub(crate) fn write_windows(
+    model: &Path,
+    threads: usize,
+    seed: u64,
+    total: usize,
+    window: usize,
+    reporter: &mut dyn Reporter,
+) -> Result<Vec<Vec<u32>>, QuantError> {
+    let settings = RuntimeSettings { threads, context: window };
+    let mut runtime = Runtime::open(model, &settings)?;
+    // Without a token that begins a text, one that ends it stands before the next.
+    let first = runtime.vocabulary().bos().or(runtime.vocabulary().eos()).unwrap_or(0);
+    let mut windows = Vec::with_capacity(total);
+    for n in 0..total {
+        reporter.advance(n as u64, "");
+        let seed = (seed as u32).wrapping_mul(1_000_003).wrapping_add(n as u32);
+        let sampling = Sampling::Temperature { temperature: 1.0, seed };
+        let mut tokens = vec![first];
+        while tokens.len() < window {
+            let more = runtime.generate(&tokens, window - tokens.len(), sampling)?;
+            if more.is_empty() {
+                // It ended the text: another one begins.
+                tokens.push(first);
+            }
+            tokens.extend(more);
+        }
+        tokens.truncate(window);
+        windows.push(tokens);
+    }
+    Ok(windows)
 }
 
 impl Job {

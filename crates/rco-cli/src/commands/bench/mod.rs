@@ -1,6 +1,7 @@
 //! `rco bench`: what is claimed about the engine, measured.
 
 mod knapsack;
+mod prune;
 mod quantize;
 mod synthetic;
 
@@ -17,6 +18,7 @@ use crate::output;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Bench {
     Knapsack(knapsack::Args),
+    Prune(Box<prune::Args>),
     Quantize(Box<quantize::Args>),
     Synthetic(synthetic::Args),
 }
@@ -24,6 +26,7 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: &Bench) -> Result<(), CliError> {
     match bench {
         Bench::Knapsack(args) => knapsack::run(args),
+        Bench::Prune(args) => prune::run(args),
         Bench::Quantize(args) => quantize::run(args),
         Bench::Synthetic(args) => synthetic::run(args),
     }

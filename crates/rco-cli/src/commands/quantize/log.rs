@@ -30,27 +30,27 @@ impl Log {
 }
 
 /// A reporter that also writes into a log.
-pub(super) struct Logged<'a> {
+pub(crate) struct Logged<'a> {
     shown: &'a mut dyn Reporter,
     log: Log,
 }
 
 impl<'a> Logged<'a> {
     /// Opens a log, what it holds already kept.
-    pub(super) fn open(path: &Path, shown: &'a mut dyn Reporter) -> Result<Self, CliError> {
+    pub(crate) fn open(path: &Path, shown: &'a mut dyn Reporter) -> Result<Self, CliError> {
         let file = OpenOptions::new().create(true).append(true).open(path);
         let file = file.map_err(CliError::io(path, "opening"))?;
         Ok(Self { shown, log: Log { file, begun: Instant::now() } })
     }
 
     /// Notes the command that begins, or goes on.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         let words = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned());
         let words = words.collect::<Vec<_>>().join(" ");
         self.log.line(&format!("rco {} {words}", env!("CARGO_PKG_VERSION")));
     }
 
-    pub(super) fn write(&mut self, text: &str) {
+    pub(crate) fn write(&mut self, text: &str) {
         self.log.line(text);
     }
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use self::args::Flags;
 pub(crate) use self::args::{Args, BuildArgs, OptionsArgs, SearchArgs, parse_effort};
-use self::log::Logged;
+pub(crate) use self::log::Logged;
 pub(crate) use self::progress::Stages;
 use self::report::Encoded;
 use crate::error::CliError;

@@ -1,0 +1,135 @@
+//! The command line of `rco prune`.
+
+use std::path::PathBuf;
+
+use rco_quant::effort::Effort;
+use rco_quant::prune::effort::PruneWork;
+use rco_quant::prune::{Amount, PruneSettings};
+
+use crate::commands::quantize::parse_effort;
+
+const EXAMPLES: &str = "\
+Examples:
+  rco prune model.gguf --experts 25% --per-layer -o small.gguf
+      A quarter of the experts of every layer; loads in llama.cpp as it is.
+
+  rco prune Qwen3-30B-A3B/ --experts 25% --per-layer --text code.txt -o small/
+      The same for a Hugging Face folder, chosen for code; loads in transformers as it is.
+
+  rco prune Qwen3-30B-A3B/ --experts 25% --text code.txt --text prose.txt -o small/
+      A quarter of all experts, wherever they hurt least. Layers then have different numbers
+      of experts, which `per_layer_num_experts` of config.json holds: rco reads that, stock
+      loaders and GGUF files do not know it.
+
+  rco prune model.gguf --experts 8 --per-layer --dry-run
+      What would be done, and whether it can be.
+
+A run with --run that was interrupted or killed goes on when the same command is started again.";
+
+/// Drop experts of a mixture, exactly as many as asked for
+///
+/// Chooses which experts of MODEL to keep so that the model changes least: the loss is the
+/// Kullback-Leibler divergence from the original on text. Tokens are routed as they will be
+/// without the dropped experts, all choices together, and the rankings in use (router
+/// frequency and mass, REAP) are among the candidates, so that the result is never worse than
+/// theirs on held-out text. Removes the experts from the file, reads it again and scores it; a
+/// GGUF file in llama.cpp as well.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+#[allow(clippy::doc_markdown, reason = "the help shows what is typed")]
+pub(crate) struct Args {
+    /// The model: a GGUF file, the first part of a split one, or a Hugging Face folder
+    model: PathBuf,
+
+    /// Experts to drop: a share of all, such as 25%, or a number
+    #[arg(short, long, value_name = "AMOUNT")]
+    experts: Amount,
+
+    /// The same number in each layer, which stock runtimes need
+    #[arg(long)]
+    per_layer: bool,
+
+    /// Fewest experts that remain in a layer; without it as many as a token is sent to
+    #[arg(long, value_name = "N")]
+    min_experts: Option<u64>,
+
+    /// The file or folder to write, of the same kind as MODEL
+    #[arg(short, long, value_name = "PATH", required_unless_present = "dry_run")]
+    pub(super) output: Option<PathBuf>,
+
+    /// Text to judge by, a file for each domain; without any a GGUF model writes its own
+    #[arg(short, long, value_name = "FILE")]
+    text: Vec<PathBuf>,
+
+    /// How much work to spend: trial, quick, normal or thorough
+    #[arg(long, value_name = "LEVEL", default_value = "normal", value_parser = parse_effort)]
+    effort: Effort,
+
+    /// Seed of all random numbers; equal seeds give equal files on any number of threads
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+
+    /// Threads; 0 takes all cores
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+
+    /// Folder of the run, kept afterwards: plan, samples, history. Without it the folder is
+    /// beside the output and is deleted in the end
+    #[arg(long, value_name = "DIR")]
+    pub(super) run: Option<PathBuf>,
+
+    /// Overwrite the output
+    #[arg(long)]
+    pub(super) force: bool,
+
+    /// Do not load a GGUF file in llama.cpp
+    #[arg(long)]
+    no_verify: bool,
+
+    /// Say what would be done
+    #[arg(long)]
+    pub(super) dry_run: bool,
+
+    /// Print one JSON object instead of text
+    #[arg(long, conflicts_with = "quiet")]
+    pub(super) json: bool,
+
+    /// Print errors only
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+impl Args {
+    /// The job.
+    pub(super) fn settings(&self) -> PruneSettings {
+        let threads = match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        PruneSettings {
+            model: self.model.clone(),
+            amount: self.experts,
+            per_layer: self.per_layer,
+            min_experts: self.min_experts,
+            output: self.output.clone(),
+            texts: self.text.clone(),
+            work: PruneWork::new(self.effort),
+            seed: self.seed,
+            threads,
+            force: self.force,
+            verify: !self.no_verify,
+        }
+    }
+
+    /// The folder of the run, and whether it is kept.
+    pub(super) fn folder(&self) -> (PathBuf, bool) {
+        if let Some(dir) = &self.run {
+            return (dir.clone(), true);
+        }
+        let output = self.output.clone().unwrap_or_else(|| PathBuf::from("pruned"));
+        let mut name = output.file_name().unwrap_or_default().to_owned();
+        name.push(".rco");
+        (output.with_file_name(name), false)
+    }
+}

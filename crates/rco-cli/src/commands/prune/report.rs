@@ -1,0 +1,106 @@
+//! What `rco prune` prints.
+
+use rco_core::search::{Candidate, SearchOutcome};
+use rco_quant::prune::{PruneOutcome, PruneOutlook, PruneSettings};
+
+use crate::error::CliError;
+use crate::number::{amount, count, duration, percent};
+use crate::output::Out;
+use crate::table::Columns;
+
+/// Candidates listed.
+const MAX_CANDIDATES: usize = 12;
+
+/// What is going to be done.
+pub(super) fn outlook(
+    out: &mut Out,
+    outlook: &PruneOutlook,
+    settings: &PruneSettings,
+) -> Result<(), CliError> {
+    out.heading(&format!("Model {}", settings.model.display()))?;
+    out.field("family", &outlook.family)?;
+    out.field("size", amount(outlook.source_bytes, "bytes"))?;
+    let (layers, per_token) = (count(outlook.layers as u64, "layer"), outlook.per_token);
+    let experts = count(outlook.experts, "expert");
+    out.field("experts", format!("{experts} in {layers}, {per_token} for each token"))?;
+    let share = percent(outlook.dropped, outlook.experts);
+    out.field("to drop", format!("{}, {share}", count(outlook.dropped, "expert")))?;
+    let where_ = match outlook.kept_per_layer {
+        Some(kept) => format!("{kept} in each layer"),
+        None => format!("at least {} in each layer", outlook.least_per_layer),
+    };
+    out.field("to keep", format!("{}, {where_}", count(outlook.kept, "expert")))?;
+    if let Some(bytes) = outlook.output_bytes {
+        out.field("output", format!("exactly {}", amount(bytes, "bytes")))?;
+    }
+    let text = match settings.texts.as_slice() {
+        [] => "written by the model itself".to_owned(),
+        files => files.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "),
+    };
+    out.field("text", text)?;
+    out.field("time", format!("about {} on two cores", duration(outlook.seconds)))
+}
+
+/// What was made.
+pub(super) fn outcome(out: &mut Out, outcome: &PruneOutcome) -> Result<(), CliError> {
+    let search = &outcome.search;
+    let name = outcome.path.as_ref().map_or_else(|| "Plan".into(), |p| p.display().to_string());
+    out.heading(&name)?;
+    if let Some(bytes) = outcome.bytes {
+        let share = percent(bytes, outcome.source_bytes);
+        out.field("size", format!("{}, {share} of the original", amount(bytes, "bytes")))?;
+    }
+    out.field("held-out KL", format!("{:.6} nats a token", search.loss_heldout))?;
+    out.field("found by", format!("{}, {}", search.method, search.origin))?;
+    if let Some(checked) = &outcome.verified {
+        let (kl, tokens) = (checked.runtime.kl_mean, checked.runtime.tokens);
+        let engine = checked.engine.kl_mean.value;
+        out.field(
+            "llama.cpp",
+            format!(
+                "KL {:.6} ± {:.6} on {tokens} tokens; our engine: {engine:.6}",
+                kl.value, kl.error
+            ),
+        )?;
+        out.field("it writes", checked.sentence.replace('\n', " "))?;
+    }
+    out.heading("Experts that remain")?;
+    let mut table = Columns::new(&["layer", "kept", "experts"], 3);
+    for layer in &outcome.layers {
+        let experts: Vec<String> = layer.kept.iter().map(ToString::to_string).collect();
+        let kept = format!("{} of {}", layer.kept.len(), layer.of);
+        table.row([layer.layer.to_string(), kept, experts.join(" ")]);
+    }
+    out.line(table)?;
+    if !outcome.domains.is_empty() {
+        out.heading("Held-out text, the output read again")?;
+        let mut table = Columns::new(&["text", "tokens", "mean KL", "same top", "perplexity"], 1);
+        for score in &outcome.domains {
+            let s = &score.summary;
+            let ppl = s.perplexity.map_or_else(String::new, |p| format!("{:.3}", p.value));
+            let before =
+                s.teacher_perplexity.map_or_else(String::new, |p| format!("{:.3}", p.value));
+            table.row([
+                score.domain.clone(),
+                s.tokens.to_string(),
+                format!("{:.6} ± {:.6}", s.kl_mean.value, s.kl_mean.error),
+                format!("{:.2} %", 100.0 * s.same_top.value),
+                format!("{ppl} (original {before})"),
+            ]);
+        }
+        out.line(table)?;
+    }
+    candidates(out, search)
+}
+
+/// The plans of a search that came nearest.
+fn candidates(out: &mut Out, search: &SearchOutcome) -> Result<(), CliError> {
+    out.heading("Candidates, best first")?;
+    let mut table = Columns::new(&["method", "made by", "held-out KL"], 2);
+    for Candidate { method, origin, loss_heldout, .. } in
+        search.candidates.iter().take(MAX_CANDIDATES)
+    {
+        table.row([method.to_string(), origin.clone(), format!("{loss_heldout:.6}")]);
+    }
+    out.line(table)
+}

@@ -35,13 +35,16 @@ pub struct Settings {
     /// Logits in memory at a time: the head goes through the tokens in chunks of this many
     /// values (of model, teacher and gradient each).
     pub logit_values: usize,
+    /// Bytes of what happens inside blocks that a gradient may keep from forward to backward;
+    /// what is not kept is computed again.
+    pub keep_bytes: usize,
     /// Computes in f64 (CPU only; slow): to check gradients.
     pub double: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { device: Device::Cpu, logit_values: 1 << 23, double: false }
+        Self { device: Device::Cpu, logit_values: 1 << 23, keep_bytes: 1 << 29, double: false }
     }
 }
 

@@ -8,6 +8,7 @@
 //! sums over rows are added up in the order of the rows.
 
 mod attention_probs;
+mod exp;
 mod gated;
 mod host;
 mod linear;
@@ -16,8 +17,9 @@ mod rotary;
 mod soft_cap;
 
 pub(crate) use attention_probs::{Mask, attention_probs, attention_probs_backward};
+pub(crate) use exp::exp;
 pub(crate) use gated::{gated, gated_backward};
-pub(crate) use host::floats;
+pub(crate) use host::{floats, vectorised};
 pub(crate) use linear::{bias_gradient, linear, linear_backward, weight_gradient};
 pub(crate) use rms_norm::{rms_norm, rms_norm_backward};
 pub(crate) use rotary::RotaryTable;

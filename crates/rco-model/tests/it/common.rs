@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rco_formats::safetensors::{HfFolder, Safetensors};
+use rco_model::engine::Device;
 use rco_model::weights::{HfWeights, HostWeight, MemoryWeights, WeightSource};
 use rco_model::{Batch, Model, ModelConfig, Settings, WeightKey};
 
@@ -25,7 +26,7 @@ pub(crate) const FAMILIES: &[&str] = &[
 ];
 
 pub(crate) const DOUBLE: Settings =
-    Settings { double: true, device: rco_model::engine::Device::Cpu, logit_values: 1000 };
+    Settings { double: true, device: Device::Cpu, logit_values: 1000, keep_bytes: 0 };
 
 pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)

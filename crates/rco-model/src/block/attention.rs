@@ -15,7 +15,7 @@ use crate::ops::{
 
 /// Queries of a sequence that are handled at a time: probabilities of this many rows for
 /// every head are the largest thing in memory.
-const QUERIES: usize = 128;
+pub(crate) const QUERIES: usize = 128;
 
 /// What backward needs of the attention.
 #[derive(Debug)]

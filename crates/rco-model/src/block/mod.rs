@@ -19,6 +19,7 @@ pub(crate) use weights::BlockWeights;
 pub(crate) use weights::to_tensor;
 
 use attention::AttentionState;
+pub(crate) use attention::QUERIES;
 use candle_core::Tensor;
 use mlp::MlpState;
 
@@ -95,13 +96,7 @@ impl Block<'_> {
         let middle = (x + self.post_norm(WeightKind::PostAttentionNorm, attended)?)?;
         let mlp_input = self.norm(WeightKind::MlpNorm, &middle)?;
         let mlp = self.mlp_forward(&mlp_input)?;
-        Ok(BlockState {
-            normed: Some(normed),
-            attention,
-            middle,
-            mlp_input: Some(mlp_input),
-            mlp,
-        })
+        Ok(BlockState { normed: Some(normed), attention, middle, mlp_input: Some(mlp_input), mlp })
     }
 
     /// Gradient at `x` from the state that `x` gave and the gradient `g` at the output; the

@@ -9,5 +9,6 @@ mod convert;
 mod gguf;
 mod gradients;
 mod importance;
+mod memory;
 mod parity;
 mod runtime;

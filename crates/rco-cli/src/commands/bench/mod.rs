@@ -1,5 +1,6 @@
 //! `rco bench`: what is claimed about the engine, measured.
 
+mod engine;
 mod knapsack;
 mod quantize;
 mod synthetic;
@@ -16,6 +17,7 @@ use crate::output;
 /// Measure what is claimed about the engine
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Bench {
+    Engine(Box<engine::Args>),
     Knapsack(knapsack::Args),
     Quantize(Box<quantize::Args>),
     Synthetic(synthetic::Args),
@@ -23,6 +25,7 @@ pub(crate) enum Bench {
 
 pub(crate) fn run(bench: &Bench) -> Result<(), CliError> {
     match bench {
+        Bench::Engine(args) => engine::run(args),
         Bench::Knapsack(args) => knapsack::run(args),
         Bench::Quantize(args) => quantize::run(args),
         Bench::Synthetic(args) => synthetic::run(args),

@@ -42,11 +42,13 @@ pub struct Row {
     pub repeat: usize,
     /// Seconds, forward and backward.
     pub seconds: f64,
+    /// Processor seconds, over all threads.
+    pub cpu_seconds: f64,
     /// Largest resident memory of the process in bytes.
     pub peak_rss: u64,
     /// Operations a second of a product of two large matrices, in this process.
     pub sgemm: f64,
-    /// Share of it that the necessary operations reach.
+    /// Share of it that the necessary operations reach, by processor time.
     pub share: f64,
     /// Mean KL.
     pub loss: f64,
@@ -89,7 +91,9 @@ pub struct Agreement {
 /// # Errors
 /// A program that does not start, fails, or prints something else.
 pub fn ask<T: for<'a> Deserialize<'a>>(side: &Side) -> Result<T, BenchError> {
-    let output = Command::new(&side.program).args(&side.arguments).output();
+    let mut command = Command::new(&side.program);
+    // Threads that wait do not spin: processor time is then time of work.
+    let output = command.args(&side.arguments).env("OMP_WAIT_POLICY", "passive").output();
     let output = output.map_err(BenchError::io(&side.program))?;
     let failed = |message: String| BenchError::Side { side: side.name.clone(), message };
     if !output.status.success() {
@@ -123,14 +127,18 @@ pub fn contest(
                 (fastest, parts) = (best, measured.parts);
             }
             for (repeat, &seconds) in measured.seconds.iter().enumerate() {
+                let cpu_seconds = measured.cpu_seconds.get(repeat).copied().unwrap_or(seconds);
                 let row = Row {
                     round,
                     side: side.name.clone(),
                     repeat,
                     seconds,
+                    cpu_seconds,
                     peak_rss: measured.peak_rss,
                     sgemm: measured.sgemm,
-                    share: work.necessary() / seconds / measured.sgemm,
+                    share: work.necessary() * measured.threads as f64
+                        / cpu_seconds
+                        / measured.sgemm,
                     loss: measured.loss,
                     threads: measured.threads,
                 };

@@ -23,10 +23,11 @@ use crate::table::Columns;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The model, a dense GGUF file of the llama architecture
-    model: PathBuf,
+    #[arg(required_unless_present_any = ["shape", "side"])]
+    model: Option<PathBuf>,
 
     /// Text that the tokens are taken from
-    #[arg(short, long, value_name = "FILE", required_unless_present = "side")]
+    #[arg(short, long, value_name = "FILE", required_unless_present_any = ["shape", "side"])]
     text: Option<PathBuf>,
 
     /// Sequences and tokens of each
@@ -75,6 +76,23 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
+    /// Instead: one gradient of a random model of this shape (8b), written into the work
+    /// folder (16 GB) and read from there
+    #[arg(long, value_name = "NAME", value_parser = ["8b"])]
+    shape: Option<String>,
+
+    /// Blocks of that shape
+    #[arg(long, value_name = "N", default_value_t = Shape::LLAMA_8B.layers)]
+    layers: u32,
+
+    /// Memory that it may take
+    #[arg(long, value_name = "SIZE", default_value = "8GB")]
+    memory: Quantity,
+
+    /// Tokens of its one sequence
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    tokens: usize,
+
     /// Run our side only and print what it measures, as JSON
     #[arg(long, hide = true)]
     side: bool,
@@ -86,12 +104,15 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         return Out::stdout().json(&measure(&args.work, args.repeats, args.keep)?);
     }
     create_folder(&args.work)?;
+    if args.shape.is_some() {
+        return large(args);
+    }
     if !args.work.join("index.json").exists()
-        && let Some(text) = &args.text
+        && let (Some(text), Some(model)) = (&args.text, &args.model)
     {
         output::note("writing the files of both sides");
         let (sequences, length) = args.batch;
-        write(&args.work, &args.model, text, (sequences, length, args.options as usize))?;
+        write(&args.work, model, text, (sequences, length, args.options as usize))?;
     }
     let sides = sides(args)?;
     let mut progress = |row: &Row| {
@@ -109,6 +130,23 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         }
     }
     print(&report, agreement.as_ref())
+}
+
+/// One gradient of a model that is larger than the memory allowed.
+fn large(args: &Args) -> Result<(), CliError> {
+    let path = args.work.join("random.gguf");
+    if !path.exists() {
+        let shape = Shape { layers: args.layers, ..Shape::LLAMA_8B };
+        output::note("writing a random model");
+        write_random(&path, &shape)?;
+    }
+    let report = measure_large(&path, args.tokens, args.memory.value)?;
+    if let Some(dir) = &args.out {
+        create_folder(dir)?;
+        let text = serde_json::to_vec_pretty(&report).unwrap_or_default();
+        output::write(&dir.join("large.json"), &text)?;
+    }
+    Out::stdout().json(&report)
 }
 
 fn script(args: &Args, python: &Path, mode: &str, name: &str) -> Side {
@@ -131,7 +169,6 @@ fn sides(args: &Args) -> Result<Vec<Side>, CliError> {
     ] {
         arguments.extend([flag.to_owned(), value]);
     }
-    arguments.push(args.model.display().to_string());
     let mut sides = vec![Side { name: "rco".to_owned(), program, arguments }];
     if let Some(python) = &args.python {
         for (mode, name) in [
@@ -159,7 +196,8 @@ fn print(report: &Report, agreement: Option<&Agreement>) -> Result<(), CliError>
             names.push(&row.side);
         }
     }
-    let header = ["side", "fastest s", "median s", "peak RSS", "sgemm GF/s", "share", "loss"];
+    let header =
+        ["side", "fastest s", "median s", "processor s", "peak RSS", "sgemm GF/s", "share", "loss"];
     let mut table = Columns::new(&header, 1);
     let peak = report.rows.iter().map(|r| r.sgemm).fold(0.0, f64::max);
     for name in names {
@@ -167,14 +205,18 @@ fn print(report: &Report, agreement: Option<&Agreement>) -> Result<(), CliError>
         let mut seconds: Vec<f64> = rows.iter().map(|r| r.seconds).collect();
         seconds.sort_by(f64::total_cmp);
         let sgemm = rows.iter().map(|r| r.sgemm).fold(0.0, f64::max);
+        let cpu = rows.iter().map(|r| r.cpu_seconds).fold(f64::INFINITY, f64::min);
+        let threads = rows[0].threads as f64;
+        let share = report.work.necessary() * threads / cpu / sgemm;
         let rss = rows.iter().map(|r| r.peak_rss).max().unwrap_or(0);
         table.row([
             name.to_owned(),
             format!("{:.3}", seconds[0]),
             format!("{:.3}", seconds[seconds.len() / 2]),
+            format!("{cpu:.3}"),
             grouped(rss),
             format!("{:.1}", sgemm / 1e9),
-            format!("{:.1} %", 100.0 * report.work.necessary() / seconds[0] / sgemm),
+            format!("{:.1} %", 100.0 * share),
             format!("{:.6}", rows[0].loss),
         ]);
     }

@@ -1,8 +1,12 @@
 //! What can go wrong while a benchmark runs.
 
+use std::path::{Path, PathBuf};
+
 use rco_core::ProblemError;
 use rco_core::knapsack::KnapsackError;
 use rco_core::search::{ObjectiveError, SearchError};
+use rco_formats::gguf::{GgufError, GgufFault};
+use rco_model::ModelError;
 use rco_problems::objectives::QuadraticError;
 use rco_quant::QuantError;
 
@@ -43,10 +47,46 @@ pub enum BenchError {
         /// Its name.
         name: &'static str,
     },
+    /// A model could not be opened or run.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A GGUF file could not be read or written.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// A GGUF file could not be put together.
+    #[error("a file could not be put together: {0}")]
+    Fault(#[from] GgufFault),
+    /// A tensor could not be encoded.
+    #[error(transparent)]
+    Encode(#[from] rco_ggml::GgmlError),
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A side of a contest ended without a result.
+    #[error("the side `{side}` failed: {message}")]
+    Side {
+        /// Its name.
+        side: String,
+        /// The end of what it wrote to standard error.
+        message: String,
+    },
     /// A plot could not be drawn.
     #[error("the plot could not be drawn: {message}")]
     Plot {
         /// What the plotting library says.
         message: String,
     },
+}
+
+impl BenchError {
+    /// An error of the operating system at a path.
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
 }

@@ -1,5 +1,6 @@
 //! Benchmarks: what is claimed about `rco-core`, measured against others in one run.
 
+pub mod engine;
 mod error;
 pub mod knapsack;
 pub mod prune;

@@ -9,6 +9,7 @@ use rco_core::knapsack::KnapsackError;
 use rco_core::manifold::ManifoldError;
 use rco_core::search::SearchError;
 use rco_formats::inspect::InspectError;
+use rco_model::ModelError;
 use rco_problems::file::{FileError, FileErrorKind};
 use rco_quant::QuantError;
 use rco_quant::prune::PruneError;
@@ -127,6 +128,7 @@ impl CliError {
             | Self::Settings { .. }
             | Self::UnknownFamily { .. }
             | Self::Bench(BenchError::UnknownContender { .. }) => 2,
+            Self::Bench(BenchError::Model(ModelError::TooLittleMemory { .. })) => 3,
             Self::NoFolder { .. }
             | Self::DiskTooSmall { .. }
             | Self::Io { .. }
@@ -163,7 +165,8 @@ fn quant_code(error: &QuantError) -> u8 {
     match error {
         QuantError::BudgetTooSmall { .. }
         | QuantError::SourceFits { .. }
-        | QuantError::PlanTooLarge { .. } => 3,
+        | QuantError::PlanTooLarge { .. }
+        | QuantError::Model(ModelError::TooLittleMemory { .. }) => 3,
         QuantError::TypeUnusable { .. } | QuantError::Rule { .. } => 2,
         QuantError::Io { .. } => 5,
         QuantError::Changed { .. } | QuantError::Json { .. } => 6,

@@ -1,6 +1,6 @@
 //! What can be wrong with a model, its files and what is asked of it.
 
-use rco_formats::gguf::GgufError;
+use rco_formats::gguf::{GgufError, GgufFault};
 use rco_formats::imatrix::ImatrixFault;
 use rco_formats::safetensors::SafetensorsError;
 use rco_ggml::GgmlError;
@@ -135,6 +135,17 @@ pub enum ModelError {
         /// Experts per token.
         per_token: usize,
     },
+    /// The memory allowed is too little.
+    #[error(
+        "about {needed} bytes of memory are needed and {limit} are allowed: allow {needed}, or \
+         take fewer or shorter sequences"
+    )]
+    TooLittleMemory {
+        /// The least that does, estimated.
+        needed: u64,
+        /// What is allowed.
+        limit: u64,
+    },
     /// The loss is infinite or not a number.
     #[error("the loss of token {position} is {value}: the weights or the target are not finite")]
     NotFinite {
@@ -149,6 +160,9 @@ pub enum ModelError {
     /// A GGUF file is at fault.
     #[error(transparent)]
     Gguf(Box<GgufError>),
+    /// A GGUF file cannot be put together.
+    #[error("a GGUF file cannot be put together: {0}")]
+    Unwritable(Box<GgufFault>),
     /// An importance matrix cannot be made.
     #[error("importance matrix: {0}")]
     Imatrix(Box<ImatrixFault>),
@@ -182,5 +196,11 @@ impl From<GgufError> for ModelError {
 impl From<ImatrixFault> for ModelError {
     fn from(fault: ImatrixFault) -> Self {
         Self::Imatrix(Box::new(fault))
+    }
+}
+
+impl ModelError {
+    pub(crate) fn unwritable(fault: GgufFault) -> Self {
+        Self::Unwritable(Box::new(fault))
     }
 }

@@ -7,7 +7,7 @@ use rco_formats::gguf::GgufModel;
 use rco_formats::safetensors::HfFolder;
 use rco_ggml::{Runtime, RuntimeSettings, Vocabulary};
 use rco_model::config::ModelConfig;
-use rco_model::engine::Settings;
+use rco_model::engine::{Footprint, Load, Settings};
 use rco_model::eval::{Comparison, Summary};
 use rco_model::head::{Head, compare_logits};
 use rco_model::text::Tokenise;
@@ -66,9 +66,34 @@ impl Opened {
     ///
     /// # Errors
     /// Weights that do not fit the configuration.
-    pub fn model(&self) -> Result<Model, QuantError> {
+    pub fn model(&self, settings: Settings) -> Result<Model, QuantError> {
         let (config, weights) = (Arc::clone(&self.config), Arc::clone(&self.weights));
-        Ok(Model::new(config, weights, Settings::default())?)
+        Ok(Model::new(config, weights, settings)?)
+    }
+
+    /// How a model runs that is compared with this one on `texts`, within `memory` bytes if
+    /// there is a limit; and what it takes.
+    ///
+    /// # Errors
+    /// [`ModelError::TooLittleMemory`](rco_model::ModelError::TooLittleMemory).
+    pub fn settings(
+        &self,
+        texts: &[NamedWindows],
+        memory: Option<u64>,
+    ) -> Result<(Settings, Footprint), QuantError> {
+        let windows = || texts.iter().flat_map(|(_, windows)| windows);
+        let load = Load {
+            sequences: 1,
+            length: windows().map(Vec::len).max().unwrap_or(0),
+            gradient: false,
+            head_gradient: false,
+            taught: windows().map(Vec::len).sum(),
+        };
+        let mut settings = Settings::default();
+        if let Some(limit) = memory {
+            settings = settings.within(limit, &self.config, &load)?;
+        }
+        Ok((settings, Footprint::of(&self.config, &settings, &load)))
     }
 
     /// The first `count` windows of `length` tokens of a text, one after the other, each
@@ -127,6 +152,7 @@ pub fn in_engine(
     model: &Opened,
     reference: &Opened,
     texts: &[NamedWindows],
+    settings: Settings,
     cache: &Path,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<OnText>, QuantError> {
@@ -134,7 +160,7 @@ pub fn in_engine(
     if found != expected {
         return Err(QuantError::OtherVocabulary { found, expected });
     }
-    let teacher = reference.model()?;
+    let teacher = reference.model(settings)?;
     let tokens: Vec<u8> = texts
         .iter()
         .flat_map(|(_, windows)| windows.iter().flatten().flat_map(|t| t.to_le_bytes()))
@@ -151,7 +177,7 @@ pub fn in_engine(
     let taught = Taught::cached(&teacher, batches, &mut cache, progress)?;
     let head: Head = teacher.head()?;
     drop(teacher);
-    let student = model.model()?;
+    let student = model.model(settings)?;
     let mut out = Vec::new();
     let mut n = 0;
     for (name, windows) in texts {

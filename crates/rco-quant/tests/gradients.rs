@@ -39,6 +39,7 @@ fn job() -> Job {
         fuse_friendly: false,
         effort: Effort::Trial,
         seed: 1,
+        memory: None,
         threads: 1,
         force: false,
         verify: false,

@@ -3,13 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rco_model::engine::Footprint;
 use rco_model::eval::Estimate;
+use rco_problems::file::Quantity;
 use rco_quant::compare::{NamedWindows, OnText, Opened, in_engine, in_runtime};
 use rco_quant::job::Reporter;
 use serde_json::json;
 
 use crate::commands::quantize::Stages;
 use crate::error::CliError;
+use crate::number::grouped;
 use crate::output::Out;
 use crate::table::Columns;
 
@@ -55,6 +58,15 @@ pub(crate) struct Args {
           value_parser = ["engine", "llama.cpp"])]
     runtime: String,
 
+    /// Memory that our engine may take, such as 8GB: refused before it starts if it cannot do
+    /// with that
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Quantity>,
+
+    /// Say how much memory it would take, and compute nothing
+    #[arg(long)]
+    dry_run: bool,
+
     /// Threads; 0 takes all cores
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
@@ -88,6 +100,11 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         let windows = reference.windows(&name, &text, window, count)?;
         texts.push((name, windows));
     }
+    let memory = args.memory.as_ref().map(|q| q.value);
+    let (settings, footprint) = reference.settings(&texts, memory)?;
+    if args.dry_run {
+        return dry_run(args, &footprint, &texts);
+    }
     let total: usize = texts.iter().map(|(_, windows)| 2 * windows.len()).sum();
     let mut stages = Stages::new(args.quiet || args.json);
     stages.stage("comparing", Some(total as u64));
@@ -95,7 +112,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     let rows = if args.runtime == "engine" {
         let model = Opened::new(&args.model)?;
         let (cache, kept) = cache(args);
-        let rows = in_engine(&model, &reference, &texts, &cache, &mut progress)?;
+        let rows = in_engine(&model, &reference, &texts, settings, &cache, &mut progress)?;
         if !kept {
             fs::remove_dir_all(&cache).map_err(CliError::io(&cache, "deleting the cache"))?;
         }
@@ -113,6 +130,19 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         }));
     }
     out.line(table(&rows))
+}
+
+fn dry_run(args: &Args, footprint: &Footprint, texts: &[NamedWindows]) -> Result<(), CliError> {
+    let windows: usize = texts.iter().map(|(_, windows)| windows.len()).sum();
+    let mut out = Out::stdout();
+    if args.json {
+        return out.json(&json!({
+            "windows": windows, "memory": footprint.peak(), "memory_by_part": footprint,
+        }));
+    }
+    out.field("windows", windows)?;
+    out.field("memory", format!("about {} bytes", grouped(footprint.peak())))?;
+    out.line("\nDry run: nothing was computed or written.")
 }
 
 fn cache(args: &Args) -> (PathBuf, bool) {

@@ -15,7 +15,7 @@ use crate::ops::{
 
 /// Queries of a sequence that are handled at a time: probabilities of this many rows for
 /// every head are the largest thing in memory.
-const QUERIES: usize = 128;
+pub(crate) const QUERIES: usize = 128;
 
 /// What backward needs of the attention.
 #[derive(Debug)]
@@ -31,7 +31,13 @@ pub(super) struct AttentionState {
     v: Tensor,
     /// Input of the output projection `[tokens, heads · head size]`.
     pub(super) context: Tensor,
-    pub(super) output: Tensor,
+}
+
+impl AttentionState {
+    pub(super) fn bytes(&self) -> usize {
+        let always = [&self.q, &self.k, &self.v, &self.context];
+        super::bytes(always.into_iter().chain(&self.q_raw).chain(&self.k_raw))
+    }
 }
 
 /// A chunk of queries and the keys that any of them sees.
@@ -65,9 +71,13 @@ impl Block<'_> {
         }
         let width = self.model.heads * self.model.head_dim;
         let context = Tensor::cat(&parts, 1)?.reshape((self.sequences * self.len, width))?;
-        let bias = w.optional(WeightKind::OutputBias);
-        let output = w.linear(w.key(WeightKind::Output), &context, bias)?;
-        Ok(AttentionState { q_raw, k_raw, q, k, v, context, output })
+        Ok(AttentionState { q_raw, k_raw, q, k, v, context })
+    }
+
+    pub(super) fn attention_output(&self, state: &AttentionState) -> Result<Tensor, ModelError> {
+        let bias = self.weights.optional(WeightKind::OutputBias);
+        let key = self.weights.key(WeightKind::Output);
+        self.weights.linear(key, &state.context, bias)
     }
 
     pub(super) fn attention_backward(

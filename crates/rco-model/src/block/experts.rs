@@ -24,6 +24,13 @@ pub(super) struct ExpertsState {
     pub(super) output: Tensor,
 }
 
+impl ExpertsState {
+    pub(super) fn bytes(&self) -> usize {
+        let states: usize = self.experts.iter().map(|(.., state)| state.bytes()).sum();
+        states + super::bytes([&self.inputs, &self.outputs, &self.output])
+    }
+}
+
 /// The order of experts: one row for each pair of a token and one of its experts.
 #[derive(Debug)]
 struct Gather {
@@ -107,12 +114,14 @@ impl Block<'_> {
 
         let inputs = gather.gather(x)?;
         let mut states = Vec::with_capacity(gather.ranges.len());
+        let mut parts = Vec::with_capacity(gather.ranges.len());
         for (expert, range) in &gather.ranges {
             let rows = inputs.narrow(0, range.start, range.len())?;
-            let state = self.gated_forward(&rows, |kind| self.weights.expert_key(*expert, kind))?;
+            let key = |kind| self.weights.expert_key(*expert, kind);
+            let state = self.gated_forward(&rows, key)?;
+            parts.push(self.gated_output(&state, key)?);
             states.push((*expert, range.clone(), state));
         }
-        let parts: Vec<&Tensor> = states.iter().map(|(.., state)| &state.output).collect();
         let outputs = Tensor::cat(&parts, 0)?;
         let output = gather.scatter(&outputs.broadcast_mul(&gather.weights)?)?;
         Ok(ExpertsState { routes, gather, inputs, experts: states, outputs, output })

@@ -214,8 +214,9 @@ impl Block<'_> {
         for (e, members) in members.into_iter().enumerate().filter(|(_, m)| !m.is_empty()) {
             let index = Tensor::from_slice(&members, members.len(), x.device())?;
             let rows = x.index_select(&index, 0)?;
-            let state = self.gated_forward(&rows, |kind| self.weights.expert_key(e, kind))?;
-            let products = (g.index_select(&index, 0)? * state.output)?.sum(D::Minus1)?;
+            let key = |kind| self.weights.expert_key(e, kind);
+            let output = self.gated_output(&self.gated_forward(&rows, key)?, key)?;
+            let products = (g.index_select(&index, 0)? * output)?.sum(D::Minus1)?;
             let products: Vec<f64> =
                 products.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec1()?;
             for (&t, product) in members.iter().zip(products) {

@@ -4,9 +4,10 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::flips::{ExpertFlips, FlipForm};
+use crate::engine::{Clock, Part};
 use crate::error::ModelError;
 use crate::key::WeightKey;
-use crate::ops::{bias_gradient, floats, weight_gradient};
+use crate::ops::{bias_gradient, floats, vectorised, weight_gradient};
 use crate::weights::{WeightSource, rows_per_task};
 
 /// Values that a task adds up; a constant, so that the order of the sums is one too.
@@ -131,27 +132,30 @@ impl WeightGradient<'_> {
 
 /// `⟨g, o − w⟩` with partial sums that the compiler turns into vector instructions.
 fn dot_difference(g: &[f32], w: &[f32], o: &[f32]) -> f64 {
-    let term = |g: f32, w: f32, o: f32| f64::from(g) * (f64::from(o) - f64::from(w));
-    let mut sums = [0.0; 4];
-    let ((g, g_rest), (w, w_rest), (o, o_rest)) =
-        (g.as_chunks::<4>(), w.as_chunks::<4>(), o.as_chunks::<4>());
-    for ((g, w), o) in g.iter().zip(w).zip(o) {
-        for i in 0..4 {
-            sums[i] += term(g[i], w[i], o[i]);
+    vectorised(|| {
+        let term = |g: f32, w: f32, o: f32| f64::from(g) * (f64::from(o) - f64::from(w));
+        let mut sums = [0.0; 16];
+        let ((g, g_rest), (w, w_rest), (o, o_rest)) =
+            (g.as_chunks::<16>(), w.as_chunks::<16>(), o.as_chunks::<16>());
+        for ((g, w), o) in g.iter().zip(w).zip(o) {
+            for i in 0..16 {
+                sums[i] += term(g[i], w[i], o[i]);
+            }
         }
-    }
-    let rest = g_rest.iter().zip(w_rest).zip(o_rest);
-    sums.iter().sum::<f64>() + rest.map(|((g, w), o)| term(*g, *w, *o)).sum::<f64>()
+        let rest = g_rest.iter().zip(w_rest).zip(o_rest);
+        sums.iter().sum::<f64>() + rest.map(|((g, w), o)| term(*g, *w, *o)).sum::<f64>()
+    })
 }
 
 /// Hands gradients to a visitor, and computes only those that it wants.
 pub(crate) struct Emitter<'a> {
     visitor: &'a mut dyn GradientVisitor,
+    clock: &'a Clock,
 }
 
 impl<'a> Emitter<'a> {
-    pub(crate) fn new(visitor: &'a mut dyn GradientVisitor) -> Self {
-        Self { visitor }
+    pub(crate) fn new(visitor: &'a mut dyn GradientVisitor, clock: &'a Clock) -> Self {
+        Self { visitor, clock }
     }
 
     pub(crate) fn wants(&self, key: WeightKey) -> bool {
@@ -179,7 +183,8 @@ impl<'a> Emitter<'a> {
                 found: gradient.dims().to_vec(),
             });
         }
-        self.visitor.visit(&WeightGradient { key, weight, gradient })
+        let gradient = WeightGradient { key, weight, gradient };
+        self.clock.run(Part::Visitor, || self.visitor.visit(&gradient))
     }
 
     /// Gradient of the weight of a linear map with input `x` and gradient `g` at its output.
@@ -191,7 +196,8 @@ impl<'a> Emitter<'a> {
         g: &Tensor,
     ) -> Result<(), ModelError> {
         if self.wants(key) {
-            self.visit(key, weight, weight_gradient(x, g)?)?;
+            let gradient = self.clock.run(Part::WeightGradients, || weight_gradient(x, g))?;
+            self.visit(key, weight, gradient)?;
         }
         Ok(())
     }

@@ -109,14 +109,15 @@ impl Block<'_> {
         visit(&[WeightKind::Query, WeightKind::Key, WeightKind::Value].map(key), &normed)?;
         let attention = self.attention_forward(&normed)?;
         visit(&[key(WeightKind::Output)], &attention.context)?;
-        let x = (x + self.post_norm(WeightKind::PostAttentionNorm, attention.output)?)?;
+        let attended = self.attention_output(&attention)?;
+        let x = (x + self.post_norm(WeightKind::PostAttentionNorm, attended)?)?;
 
         let normed = self.norm(WeightKind::MlpNorm, &x)?;
         let mlp = self.mlp_forward(&normed)?;
         let mut gated = |expert: Option<usize>, rows: &Tensor, state: &GatedState| {
             let key = |kind| WeightKey { expert, ..key(kind) };
             visit(&[WeightKind::Gate, WeightKind::Up].map(key), rows)?;
-            visit(&[key(WeightKind::Down)], &state.inner)
+            visit(&[key(WeightKind::Down)], &self.gated_inner(state)?)
         };
         match &mlp {
             MlpState::Dense(state) => gated(None, &normed, state)?,
@@ -128,6 +129,6 @@ impl Block<'_> {
                 visit(&[key(WeightKind::Router)], &normed)?;
             }
         }
-        Ok((x + self.post_norm(WeightKind::PostMlpNorm, mlp.output())?)?)
+        Ok((x + self.post_norm(WeightKind::PostMlpNorm, self.mlp_output(&mlp)?)?)?)
     }
 }

@@ -39,12 +39,13 @@ impl Block<'_> {
             _ => return Err(missing()),
         };
         let normed = self.norm(WeightKind::AttentionNorm, x)?;
-        let middle = (x + self.attention_forward(&normed)?.output)?;
+        let middle = (x + self.attention_output(&self.attention_forward(&normed)?)?)?;
         let normed = self.norm(WeightKind::MlpNorm, &middle)?;
         let logits = linear(&normed, self.weights.get(WeightKind::Router)?, None)?;
         let logits = logits.to_dtype(DType::F64)?.to_vec2()?;
         let output = |e| -> Result<Tensor, ModelError> {
-            Ok(self.gated_forward(&normed, |kind| self.weights.expert_key(e, kind))?.output)
+            let key = |kind| self.weights.expert_key(e, kind);
+            self.gated_output(&self.gated_forward(&normed, key)?, key)
         };
         let outputs = (0..experts).map(output).collect::<Result<_, _>>()?;
         Ok(MixtureParts { middle, logits, outputs, per_token, renormalise })

@@ -14,8 +14,8 @@ use crate::ops::{gated, gated_backward, linear_backward};
 pub(super) struct GatedState {
     gate: Tensor,
     up: Tensor,
-    pub(super) inner: Tensor,
-    pub(super) output: Tensor,
+    /// Input of the last matrix; `None` if it is to be computed again.
+    inner: Option<Tensor>,
 }
 
 /// What backward needs of the second half of a block.
@@ -26,11 +26,25 @@ pub(super) enum MlpState {
 }
 
 impl MlpState {
-    pub(super) fn output(&self) -> Tensor {
+    /// Without what is cheap to compute again.
+    pub(super) fn slim(self) -> Self {
         match self {
-            Self::Dense(state) => state.output.clone(),
-            Self::Experts(state) => state.output.clone(),
+            Self::Dense(state) => Self::Dense(GatedState { inner: None, ..state }),
+            Self::Experts(state) => Self::Experts(state),
         }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Dense(state) => state.bytes(),
+            Self::Experts(state) => state.bytes(),
+        }
+    }
+}
+
+impl GatedState {
+    pub(super) fn bytes(&self) -> usize {
+        super::bytes([&self.gate, &self.up].into_iter().chain(&self.inner))
     }
 }
 
@@ -44,6 +58,13 @@ impl Block<'_> {
                 let state = self.experts_forward(x, experts, per_token, renormalise)?;
                 Ok(MlpState::Experts(state))
             }
+        }
+    }
+
+    pub(super) fn mlp_output(&self, state: &MlpState) -> Result<Tensor, ModelError> {
+        match state {
+            MlpState::Dense(state) => self.gated_output(state, |kind| self.weights.key(kind)),
+            MlpState::Experts(state) => Ok(state.output.clone()),
         }
     }
 
@@ -68,12 +89,26 @@ impl Block<'_> {
         x: &Tensor,
         key: impl Fn(WeightKind) -> WeightKey,
     ) -> Result<GatedState, ModelError> {
-        let map = |kind, x| self.weights.linear(key(kind), x, None);
-        let gate = map(WeightKind::Gate, x)?;
-        let up = map(WeightKind::Up, x)?;
-        let inner = gated(&gate, &up, self.model.activation)?;
-        let output = map(WeightKind::Down, &inner)?;
-        Ok(GatedState { gate, up, inner, output })
+        let gate = self.weights.linear(key(WeightKind::Gate), x, None)?;
+        let up = self.weights.linear(key(WeightKind::Up), x, None)?;
+        let inner = Some(gated(&gate, &up, self.model.activation)?);
+        Ok(GatedState { gate, up, inner })
+    }
+
+    /// Input of the last matrix.
+    pub(super) fn gated_inner(&self, state: &GatedState) -> Result<Tensor, ModelError> {
+        match &state.inner {
+            Some(inner) => Ok(inner.clone()),
+            None => Ok(gated(&state.gate, &state.up, self.model.activation)?),
+        }
+    }
+
+    pub(super) fn gated_output(
+        &self,
+        state: &GatedState,
+        key: impl Fn(WeightKind) -> WeightKey,
+    ) -> Result<Tensor, ModelError> {
+        self.weights.linear(key(WeightKind::Down), &self.gated_inner(state)?, None)
     }
 
     pub(super) fn gated_backward(
@@ -86,7 +121,7 @@ impl Block<'_> {
     ) -> Result<Tensor, ModelError> {
         let weight = |kind| self.weights.by_key(key(kind));
         let down = weight(WeightKind::Down)?;
-        emit.linear(key(WeightKind::Down), down, &state.inner, g)?;
+        emit.linear(key(WeightKind::Down), down, &self.gated_inner(state)?, g)?;
         let g_inner = linear_backward(down, g)?;
         let (g_gate, g_up) =
             gated_backward(&state.gate, &state.up, self.model.activation, &g_inner)?;

@@ -1,7 +1,7 @@
 //! One decoder block: forward, and its vector-Jacobian product.
 //!
-//! Forward keeps nothing. Backward recomputes the block with what it needs, and again
-//! each chunk of attention probabilities, so that no matrix over pairs of tokens is kept.
+//! Backward takes what forward has kept or computes it again, and always each chunk of
+//! attention probabilities, so that no matrix over pairs of tokens is kept.
 
 mod attention;
 mod experts;
@@ -24,7 +24,10 @@ pub use usage::ExpertUse;
 pub(crate) use weights::BlockWeights;
 pub(crate) use weights::to_tensor;
 
+use attention::AttentionState;
+pub(crate) use attention::QUERIES;
 use candle_core::Tensor;
+use mlp::MlpState;
 
 use crate::config::{BlockConfig, ModelConfig};
 use crate::error::ModelError;
@@ -46,52 +49,96 @@ pub(crate) struct Block<'a> {
     pub(crate) len: usize,
 }
 
+/// What backward needs of a block. What is cheap may be missing.
+#[derive(Debug)]
+pub(crate) struct BlockState {
+    /// Input of the attention.
+    normed: Option<Tensor>,
+    attention: AttentionState,
+    /// Input of the second half, before its norm.
+    middle: Tensor,
+    mlp_input: Option<Tensor>,
+    mlp: MlpState,
+}
+
+impl BlockState {
+    /// Without what is cheap to compute again.
+    pub(crate) fn slim(self) -> Self {
+        Self { normed: None, mlp_input: None, mlp: self.mlp.slim(), ..self }
+    }
+
+    /// Bytes of its tensors.
+    pub(crate) fn bytes(&self) -> usize {
+        let own = [self.normed.as_ref(), Some(&self.middle), self.mlp_input.as_ref()];
+        bytes(own.into_iter().flatten()) + self.attention.bytes() + self.mlp.bytes()
+    }
+}
+
+/// Bytes of tensors.
+fn bytes<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> usize {
+    tensors.into_iter().map(|t| t.elem_count() * t.dtype().size_in_bytes()).sum()
+}
+
 impl Block<'_> {
-    /// Output of the block for `x [tokens, hidden]`.
+    /// Output of the block for `x [tokens, hidden]`, and what backward needs.
     ///
     /// # Errors
     /// Weights that do not fit the configuration.
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor, ModelError> {
-        let normed = self.norm(WeightKind::AttentionNorm, x)?;
-        let attended = self.attention_forward(&normed)?.output;
-        let x = (x + self.post_norm(WeightKind::PostAttentionNorm, attended)?)?;
-        let normed = self.norm(WeightKind::MlpNorm, &x)?;
-        let mapped = self.mlp_forward(&normed)?.output();
-        Ok((x + self.post_norm(WeightKind::PostMlpNorm, mapped)?)?)
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<(Tensor, BlockState), ModelError> {
+        let state = self.state(x)?;
+        let mapped = self.mlp_output(&state.mlp)?;
+        let y = (&state.middle + self.post_norm(WeightKind::PostMlpNorm, mapped)?)?;
+        Ok((y, state))
     }
 
-    /// Gradient at `x` from the gradient `g` at the output; the gradients of the weights go
-    /// to `emit`.
+    /// What backward needs, without the output.
+    ///
+    /// # Errors
+    /// As [`Block::forward`].
+    pub(crate) fn state(&self, x: &Tensor) -> Result<BlockState, ModelError> {
+        let normed = self.norm(WeightKind::AttentionNorm, x)?;
+        let attention = self.attention_forward(&normed)?;
+        let attended = self.attention_output(&attention)?;
+        let middle = (x + self.post_norm(WeightKind::PostAttentionNorm, attended)?)?;
+        let mlp_input = self.norm(WeightKind::MlpNorm, &middle)?;
+        let mlp = self.mlp_forward(&mlp_input)?;
+        Ok(BlockState { normed: Some(normed), attention, middle, mlp_input: Some(mlp_input), mlp })
+    }
+
+    /// Gradient at `x` from the state that `x` gave and the gradient `g` at the output; the
+    /// gradients of the weights go to `emit`.
     ///
     /// # Errors
     /// As [`Block::forward`], and whatever the visitor returns.
     pub(crate) fn backward(
         &self,
         x: &Tensor,
+        state: BlockState,
         g: &Tensor,
         emit: &mut Emitter<'_>,
     ) -> Result<Tensor, ModelError> {
-        let normed = self.norm(WeightKind::AttentionNorm, x)?;
-        let attention = self.attention_forward(&normed)?;
-        let post = self.post_norm(WeightKind::PostAttentionNorm, attention.output.clone())?;
-        let middle = (x + post)?;
-        let mlp_input = self.norm(WeightKind::MlpNorm, &middle)?;
-
-        let mlp = self.mlp_forward(&mlp_input)?;
+        let BlockState { normed, attention, middle, mlp_input, mlp } = state;
+        let or_norm = |there: Option<Tensor>, kind, of: &Tensor| match there {
+            Some(there) => Ok(there),
+            None => self.norm(kind, of),
+        };
+        let mlp_input = or_norm(mlp_input, WeightKind::MlpNorm, &middle)?;
         let g_mlp = if self.model.post_norms {
-            self.norm_backward(WeightKind::PostMlpNorm, &mlp.output(), g, emit)?
+            self.norm_backward(WeightKind::PostMlpNorm, &self.mlp_output(&mlp)?, g, emit)?
         } else {
             g.clone()
         };
         let g_normed = self.mlp_backward(&mlp_input, mlp, &g_mlp, emit)?;
+        drop(mlp_input);
         let g_middle = (g + self.norm_backward(WeightKind::MlpNorm, &middle, &g_normed, emit)?)?;
 
         let g_attention = if self.model.post_norms {
-            let output = &attention.output;
-            self.norm_backward(WeightKind::PostAttentionNorm, output, &g_middle, emit)?
+            let output = self.attention_output(&attention)?;
+            self.norm_backward(WeightKind::PostAttentionNorm, &output, &g_middle, emit)?
         } else {
             g_middle.clone()
         };
+        let normed = or_norm(normed, WeightKind::AttentionNorm, x)?;
         let g_normed = self.attention_backward(&normed, attention, &g_attention, emit)?;
         Ok((g_middle + self.norm_backward(WeightKind::AttentionNorm, x, &g_normed, emit)?)?)
     }

@@ -44,7 +44,7 @@ impl Block<'_> {
     /// As [`Block::forward`].
     pub(crate) fn forward_usage(&self, x: &Tensor) -> Result<(Tensor, Vec<ExpertUse>), ModelError> {
         let normed = self.norm(WeightKind::AttentionNorm, x)?;
-        let attended = self.attention_forward(&normed)?.output;
+        let attended = self.attention_output(&self.attention_forward(&normed)?)?;
         let x = (x + self.post_norm(WeightKind::PostAttentionNorm, attended)?)?;
         let normed = self.norm(WeightKind::MlpNorm, &x)?;
         let mlp = self.mlp_forward(&normed)?;
@@ -72,6 +72,6 @@ impl Block<'_> {
                 }
             }
         }
-        Ok(((x + self.post_norm(WeightKind::PostMlpNorm, mlp.output())?)?, uses))
+        Ok(((x + self.post_norm(WeightKind::PostMlpNorm, self.mlp_output(&mlp)?)?)?, uses))
     }
 }

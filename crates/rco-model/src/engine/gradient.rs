@@ -2,9 +2,9 @@
 
 use candle_core::Tensor;
 
-use super::Model;
+use super::{Model, Part};
 use crate::batch::Batch;
-use crate::block::{Emitter, GradientVisitor};
+use crate::block::{BlockState, Emitter, GradientVisitor};
 use crate::error::ModelError;
 use crate::head::{HeadLoss, Hidden, LossReport, Target, Wanted, head_loss};
 use crate::key::{WeightKey, WeightKind};
@@ -13,8 +13,9 @@ use crate::ops::rms_norm_backward;
 impl Model {
     /// Loss on a batch and its gradient at every weight that `visitor` wants.
     ///
-    /// Between forward and backward only the inputs of the blocks are kept. Backward stops
-    /// at the lowest block of which a weight is wanted.
+    /// Between forward and backward the inputs of the blocks are kept, and of what happens
+    /// inside them as much as the settings allow. Backward stops at the lowest block of which
+    /// a weight is wanted.
     ///
     /// # Errors
     /// As [`Model::loss`], and whatever the visitor returns.
@@ -24,7 +25,7 @@ impl Model {
         target: Target<'_>,
         visitor: &mut dyn GradientVisitor,
     ) -> Result<LossReport, ModelError> {
-        let mut emit = Emitter::new(visitor);
+        let mut emit = Emitter::new(visitor, &self.clock);
         let layers = self.config.blocks.len();
         let embedding = WeightKey::outer(WeightKind::Embedding);
         let lowest = if emit.wants(embedding) { 0 } else { self.lowest_wanted(&emit) };
@@ -32,22 +33,32 @@ impl Model {
         let tables = self.tables(batch)?;
         let mut x = self.embed(batch)?;
         let mut inputs = Vec::with_capacity(layers);
+        let mut kept = 0;
         for layer in 0..layers {
             let weights = self.block_weights(layer)?;
-            let y = self.block(layer, &weights, &tables, batch).forward(&x)?;
-            inputs.push((layer >= lowest).then_some(x));
+            let block = self.block(layer, &weights, &tables, batch);
+            let (y, state) = self.clock.run(Part::Forward, || block.forward(&x))?;
+            let state = (layer >= lowest).then(|| state.slim());
+            let state = state.filter(|state| kept + state.bytes() <= self.settings.keep_bytes);
+            kept += state.as_ref().map_or(0, BlockState::bytes);
+            inputs.push((layer >= lowest).then_some((x, state)));
             x = y;
         }
         let (report, mut g, head_matrix) = self.output_backward(&x, batch, target, &mut emit)?;
         drop(x);
 
         for (layer, input) in inputs.into_iter().enumerate().rev() {
-            let Some(input) = input else { break };
+            let Some((x, state)) = input else { break };
             let weights = match emit.flip_form(layer) {
                 Some(_) => self.all_block_weights(layer)?,
                 None => self.block_weights(layer)?,
             };
-            g = self.block(layer, &weights, &tables, batch).backward(&input, &g, &mut emit)?;
+            let block = self.block(layer, &weights, &tables, batch);
+            let state = match state {
+                Some(state) => state,
+                None => self.clock.run(Part::Again, || block.state(&x))?,
+            };
+            g = self.clock.run(Part::Backward, || block.backward(&x, state, &g, &mut emit))?;
         }
         if emit.wants(embedding) {
             self.embedding_gradient(batch, &g, head_matrix, &mut emit)?;
@@ -79,8 +90,8 @@ impl Model {
         let key = WeightKey::outer(kind);
         let wanted = Wanted { states: true, matrix: emit.wants(key) };
         let values = self.settings.logit_values;
-        let HeadLoss { report, states, mut matrix } =
-            head_loss(&head, &Hidden(normed), batch, target, wanted, values)?;
+        let loss = || head_loss(&head, &Hidden(normed), batch, target, wanted, values);
+        let HeadLoss { report, states, mut matrix } = self.clock.run(Part::Head, loss)?;
         if !self.config.tied
             && let Some(gradient) = matrix.take()
         {

@@ -1,10 +1,11 @@
 //! A model: configuration, weights, and the forward pass.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::Settings;
+use super::{Clock, Part, Settings};
 use crate::batch::Batch;
 use crate::block::{
     Block, BlockWeights, DroppedExperts, ExpertUse, InputVisitor, LayerInput, to_tensor,
@@ -25,6 +26,7 @@ pub struct Model {
     pub(super) settings: Settings,
     pub(super) device: Device,
     pub(super) dtype: DType,
+    pub(super) clock: Arc<Clock>,
 }
 
 impl Model {
@@ -50,7 +52,8 @@ impl Model {
         }
         let (device, dtype) = (settings.device.open()?, settings.dtype());
         let dropped = DroppedExperts::default();
-        Ok(Self { config, source, dropped, settings, device, dtype })
+        let clock = Arc::default();
+        Ok(Self { config, source, dropped, settings, device, dtype, clock })
     }
 
     /// The same model without some experts: tokens are routed as if they had never been.
@@ -70,6 +73,12 @@ impl Model {
     /// The configuration.
     pub fn config(&self) -> &Arc<ModelConfig> {
         &self.config
+    }
+
+    /// Time spent in each part so far, in the order of [`Part::ALL`]; copies of a model share
+    /// a clock.
+    pub fn times(&self) -> [Duration; Part::ALL.len()] {
+        self.clock.spent()
     }
 
     /// Reads the output matrix.
@@ -97,7 +106,8 @@ impl Model {
         let mut x = self.embed(batch)?;
         for layer in 0..self.config.blocks.len() {
             let weights = self.block_weights(layer)?;
-            x = self.block(layer, &weights, &tables, batch).forward(&x)?;
+            let block = self.block(layer, &weights, &tables, batch);
+            x = self.clock.run(Part::Forward, || block.forward(&x))?.0;
         }
         Ok(Hidden(self.final_norm(&x)?.0))
     }
@@ -172,7 +182,8 @@ impl Model {
     ) -> Result<LossReport, ModelError> {
         let wanted = Wanted { states: false, matrix: false };
         let values = self.settings.logit_values;
-        Ok(head_loss(head, hidden, batch, target, wanted, values)?.report)
+        let loss = || head_loss(head, hidden, batch, target, wanted, values);
+        Ok(self.clock.run(Part::Head, loss)?.report)
     }
 
     /// Embedding of a batch, after a check of its tokens.
@@ -206,20 +217,27 @@ impl Model {
 
     pub(super) fn outer(&self, kind: WeightKind, shape: &[usize]) -> Result<Tensor, ModelError> {
         let key = WeightKey::outer(kind);
-        let weight = self.source.load(key)?;
-        to_tensor(&*self.source, key, weight, shape, self.dtype, &self.device)
+        self.clock.run(Part::Reading, || {
+            let weight = self.source.load(key)?;
+            to_tensor(&*self.source, key, weight, shape, self.dtype, &self.device)
+        })
     }
 
     pub(super) fn block_weights(&self, layer: usize) -> Result<BlockWeights, ModelError> {
-        let dropped = self.dropped.of(layer);
-        let (source, device) = (&*self.source, &self.device);
-        let weights = BlockWeights::load(source, &self.config, layer, dropped, self.dtype, device)?;
-        Ok(if self.settings.runtime_activations { weights.with_roundings(source) } else { weights })
+        self.read_block(layer, self.dropped.of(layer))
     }
 
     /// The weights of a block with those of dropped experts.
     pub(super) fn all_block_weights(&self, layer: usize) -> Result<BlockWeights, ModelError> {
-        BlockWeights::load(&*self.source, &self.config, layer, &[], self.dtype, &self.device)
+        self.read_block(layer, &[])
+    }
+
+    fn read_block(&self, layer: usize, dropped: &[usize]) -> Result<BlockWeights, ModelError> {
+        let (source, device) = (&*self.source, &self.device);
+        let weights = self.clock.run(Part::Reading, || {
+            BlockWeights::load(source, &self.config, layer, dropped, self.dtype, device)
+        })?;
+        Ok(if self.settings.runtime_activations { weights.with_roundings(source) } else { weights })
     }
 
     pub(super) fn block<'a>(

@@ -38,6 +38,9 @@ pub struct Settings {
     /// Rounds activations as the runtime does that the weights are stored for: to measure
     /// what it will make of them. For losses; gradients take the rounding for the identity.
     pub runtime_activations: bool,
+    /// Bytes of what happens inside blocks that a gradient may keep from forward to backward;
+    /// what is not kept is computed again.
+    pub keep_bytes: usize,
     /// Computes in f64 (CPU only; slow): to check gradients.
     pub double: bool,
 }
@@ -48,6 +51,7 @@ impl Default for Settings {
             device: Device::Cpu,
             logit_values: 1 << 23,
             runtime_activations: false,
+            keep_bytes: 1 << 29,
             double: false,
         }
     }

@@ -10,6 +10,9 @@ use candle_core::Tensor;
 use crate::error::ModelError;
 use crate::ops::{ActivationRounding, linear, round_activations, soft_cap};
 
+/// Tokens whose logits are computed together at least, where memory is short.
+pub(crate) const ROWS_AT_A_TIME: usize = 8;
+
 /// The output matrix of a model and the cap of its logits.
 #[derive(Debug, Clone)]
 pub struct Head {

@@ -1,9 +1,16 @@
 //! Loss and gradient of one row of logits.
 //!
-//! Exponentials are taken in the type of the logits, sums in f64.
+//! Exponentials are taken in the type of the logits, sums in f64. Loops go through sixteen
+//! sums side by side, which the compiler turns into vector instructions.
+
+use crate::ops::{exp, vectorised};
+
+/// Sums side by side.
+const LANES: usize = 16;
 
 /// A floating-point type of logits.
-pub(super) trait Real: Copy + Send + Sync + Default {
+pub(super) trait Real: Copy + Send + Sync + Default + PartialOrd {
+    const LEAST: Self;
     fn to_f64(self) -> f64;
     fn from_f64(x: f64) -> Self;
     /// `exp(self − shift)` for a result of at most 1.
@@ -11,18 +18,26 @@ pub(super) trait Real: Copy + Send + Sync + Default {
 }
 
 impl Real for f32 {
+    const LEAST: Self = Self::NEG_INFINITY;
+    #[allow(clippy::inline_always, reason = "loops around it are compiled for several machines")]
+    #[inline(always)]
     fn to_f64(self) -> f64 {
         f64::from(self)
     }
+    #[allow(clippy::inline_always, reason = "loops around it are compiled for several machines")]
+    #[inline(always)]
     fn from_f64(x: f64) -> Self {
         x as Self
     }
+    #[allow(clippy::inline_always, reason = "loops around it are compiled for several machines")]
+    #[inline(always)]
     fn exp_minus(self, shift: Self) -> f64 {
-        f64::from((self - shift).exp())
+        f64::from(exp(self - shift))
     }
 }
 
 impl Real for f64 {
+    const LEAST: Self = Self::NEG_INFINITY;
     fn to_f64(self) -> f64 {
         self
     }
@@ -43,19 +58,32 @@ struct Softmax<T> {
 }
 
 impl<T: Real> Softmax<T> {
+    #[allow(clippy::inline_always, reason = "callers compile it for several machines")]
+    #[inline(always)]
     fn of(logits: &[T]) -> Self {
-        let (mut top, mut max) = (0, f64::NEG_INFINITY);
-        for (i, x) in logits.iter().enumerate() {
-            let x = x.to_f64();
-            if x > max {
-                (top, max) = (i, x);
+        let (chunks, rest) = logits.as_chunks::<LANES>();
+        let mut lanes = [T::LEAST; LANES];
+        for chunk in chunks {
+            for i in 0..LANES {
+                lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
             }
         }
-        let shift = T::from_f64(max);
-        let sum: f64 = logits.iter().map(|x| x.exp_minus(shift)).sum();
-        Self { top, max: shift, sum, log_sum: max + sum.ln() }
+        let larger = |a: T, b: T| if b > a { b } else { a };
+        let max = lanes.iter().chain(rest).copied().fold(T::LEAST, larger);
+        let top = logits.iter().position(|x| *x == max).unwrap_or(0);
+        let mut sums = [0.0; LANES];
+        for chunk in chunks {
+            for i in 0..LANES {
+                sums[i] += chunk[i].exp_minus(max);
+            }
+        }
+        let rest: f64 = rest.iter().map(|x| x.exp_minus(max)).sum();
+        let sum = sums.iter().sum::<f64>() + rest;
+        Self { top, max, sum, log_sum: max.to_f64() + sum.ln() }
     }
 
+    #[allow(clippy::inline_always, reason = "callers compile it for several machines")]
+    #[inline(always)]
     fn prob(&self, x: T) -> f64 {
         x.exp_minus(self.max) / self.sum
     }
@@ -82,25 +110,45 @@ pub(super) fn kl_row<T: Real>(
     label: Option<u32>,
     gradient: Option<(&mut [T], f64)>,
 ) -> RowLoss {
-    let (s, t) = (Softmax::of(student), Softmax::of(teacher));
-    let shift = t.log_sum - s.log_sum;
-    let terms = student.iter().zip(teacher).map(|(&x, &y)| {
-        let p = t.prob(y);
-        // A token that the teacher rules out adds nothing, whatever its difference is.
-        if p > 0.0 { p * (y.to_f64() - x.to_f64() - shift) } else { 0.0 }
-    });
-    let loss = terms.sum();
-    if let Some((gradient, scale)) = gradient {
-        for ((g, &x), &y) in gradient.iter_mut().zip(student).zip(teacher) {
-            *g = T::from_f64((s.prob(x) - t.prob(y)) * scale);
+    let (s, t, loss) = vectorised(|| {
+        let (s, t) = (Softmax::of(student), Softmax::of(teacher));
+        let loss = divergence(student, teacher, &s, &t);
+        if let Some((gradient, scale)) = gradient {
+            let (of_student, of_teacher) = (scale / s.sum, scale / t.sum);
+            for ((g, &x), &y) in gradient.iter_mut().zip(student).zip(teacher) {
+                let (p, q) = (x.exp_minus(s.max), y.exp_minus(t.max));
+                *g = T::from_f64(p * of_student - q * of_teacher);
+            }
         }
-    }
+        (s, t, loss)
+    });
     RowLoss {
         loss,
         nll: s.nll(student, label),
         teacher_nll: t.nll(teacher, label),
         same_top: Some(s.top == t.top),
     }
+}
+
+/// `Σ p (ln p − ln q)` for the probabilities `p` of the teacher and `q` of the student.
+#[allow(clippy::inline_always, reason = "callers compile it for several machines")]
+#[inline(always)]
+fn divergence<T: Real>(student: &[T], teacher: &[T], s: &Softmax<T>, t: &Softmax<T>) -> f64 {
+    let (shift, inverse) = (t.log_sum - s.log_sum, 1.0 / t.sum);
+    let term = |x: T, y: T| {
+        let p = y.exp_minus(t.max);
+        // A token that the teacher rules out adds nothing, whatever its difference is.
+        if p > 0.0 { p * (y.to_f64() - x.to_f64() - shift) } else { 0.0 }
+    };
+    let ((x, x_rest), (y, y_rest)) = (student.as_chunks::<LANES>(), teacher.as_chunks::<LANES>());
+    let mut sums = [0.0; LANES];
+    for (x, y) in x.iter().zip(y) {
+        for i in 0..LANES {
+            sums[i] += term(x[i], y[i]);
+        }
+    }
+    let rest: f64 = x_rest.iter().zip(y_rest).map(|(&x, &y)| term(x, y)).sum();
+    (sums.iter().sum::<f64>() + rest) * inverse
 }
 
 /// Cross-entropy of `label`; its gradient at the logits times `scale`, if asked for:
@@ -110,13 +158,18 @@ pub(super) fn cross_entropy_row<T: Real>(
     label: u32,
     gradient: Option<(&mut [T], f64)>,
 ) -> RowLoss {
-    let s = Softmax::of(student);
-    if let Some((gradient, scale)) = gradient {
-        for (i, (g, &x)) in gradient.iter_mut().zip(student).enumerate() {
-            let target = if i == label as usize { 1.0 } else { 0.0 };
-            *g = T::from_f64((s.prob(x) - target) * scale);
+    let s = vectorised(|| {
+        let s = Softmax::of(student);
+        if let Some((gradient, scale)) = gradient {
+            let factor = scale / s.sum;
+            for (g, &x) in gradient.iter_mut().zip(student) {
+                *g = T::from_f64(x.exp_minus(s.max) * factor);
+            }
+            let at = label as usize;
+            gradient[at] = T::from_f64((s.prob(student[at]) - 1.0) * scale);
         }
-    }
+        s
+    });
     let nll = s.log_sum - student[label as usize].to_f64();
     RowLoss { loss: nll, nll: Some(nll), teacher_nll: None, same_top: None }
 }
@@ -124,7 +177,7 @@ pub(super) fn cross_entropy_row<T: Real>(
 /// The token that `uniform` in `0..1` draws from the distribution of a row: the first at
 /// which the sum of the probabilities exceeds it.
 pub(super) fn drawn_label<T: Real>(logits: &[T], uniform: f64) -> u32 {
-    let s = Softmax::of(logits);
+    let s = vectorised(|| Softmax::of(logits));
     let mut sum = 0.0;
     for (label, &x) in (0_u32..).zip(logits) {
         sum += s.prob(x);

@@ -5,7 +5,8 @@ use std::ops::Range;
 use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
-use super::host::{dot, floats, rows_per_task};
+use super::exp::exp;
+use super::host::{dot, floats, rows_per_task, vectorised};
 
 /// Which keys the rows of a matrix of scores may see.
 ///
@@ -57,12 +58,13 @@ pub(crate) fn attention_probs(scores: &Tensor, scale: f64, mask: Mask) -> Result
         let task = per_task * width;
         let tasks = probs.par_chunks_mut(task).zip(scores.par_chunks(task));
         tasks.enumerate().for_each(|(t, (probs, scores))| {
-            for (i, (probs, scores)) in
-                probs.chunks_mut(width).zip(scores.chunks(width)).enumerate()
-            {
-                let seen = mask.visible((t * per_task + i) % rows, width);
-                softmax_row(&scores[seen.clone()], scale as f32, &mut probs[seen]);
-            }
+            vectorised(|| {
+                let pairs = probs.chunks_mut(width).zip(scores.chunks(width));
+                for (i, (probs, scores)) in pairs.enumerate() {
+                    let seen = mask.visible((t * per_task + i) % rows, width);
+                    softmax_row(&scores[seen.clone()], scale as f32, &mut probs[seen]);
+                }
+            });
         });
         probs
     })?;
@@ -89,12 +91,14 @@ pub(crate) fn attention_probs_backward(probs: &Tensor, scale: f64, g: &Tensor) -
         let inputs = probs.par_chunks(task).zip(g.par_chunks(task));
         out.par_chunks_mut(task).zip(inputs).for_each(|(out, (probs, g))| {
             let rows = probs.chunks(width).zip(g.chunks(width));
-            for (out, (probs, g)) in out.chunks_mut(width).zip(rows) {
-                let mean = dot(probs, g);
-                for ((out, p), g) in out.iter_mut().zip(probs).zip(g) {
-                    *out = p * (g - mean) * scale as f32;
+            vectorised(|| {
+                for (out, (probs, g)) in out.chunks_mut(width).zip(rows) {
+                    let mean = dot(probs, g);
+                    for ((out, p), g) in out.iter_mut().zip(probs).zip(g) {
+                        *out = p * (g - mean) * scale as f32;
+                    }
                 }
-            }
+            });
         });
         out
     })?;
@@ -106,14 +110,36 @@ pub(crate) fn attention_probs_backward(probs: &Tensor, scale: f64, g: &Tensor) -
     (pg - probs.broadcast_mul(&mean)?)? * scale
 }
 
+#[allow(clippy::inline_always, reason = "callers compile it for several machines")]
+#[inline(always)]
 fn softmax_row(scores: &[f32], scale: f32, probs: &mut [f32]) {
-    let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
+    let max = largest(scores);
     for (p, s) in probs.iter_mut().zip(scores) {
-        *p = ((s - max) * scale).exp();
-        sum += *p;
+        *p = exp((s - max) * scale);
     }
+    let (chunks, rest) = probs.as_chunks::<16>();
+    let mut sums = [0.0_f32; 16];
+    for chunk in chunks {
+        for (sum, p) in sums.iter_mut().zip(chunk) {
+            *sum += p;
+        }
+    }
+    let sum = sums.iter().sum::<f32>() + rest.iter().sum::<f32>();
+    let inverse = 1.0 / sum;
     for p in probs {
-        *p /= sum;
+        *p *= inverse;
     }
+}
+
+#[allow(clippy::inline_always, reason = "callers compile it for several machines")]
+#[inline(always)]
+fn largest(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (chunks, rest) = values.as_chunks::<16>();
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane = if *x > *lane { *x } else { *lane };
+        }
+    }
+    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
 }

@@ -3,7 +3,8 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::host::{floats, rows_per_task};
+use super::exp::exp;
+use super::host::{floats, rows_per_task, vectorised};
 use crate::config::Activation;
 
 const ROOT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
@@ -20,8 +21,18 @@ pub(crate) fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Resul
         let task = rows_per_task(1);
         let inputs = gate.par_chunks(task).zip(up.par_chunks(task));
         y.par_chunks_mut(task).zip(inputs).for_each(|(y, (gate, up))| {
-            for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                *y = activate(*gate, activation).0 * up;
+            let values = y.iter_mut().zip(gate).zip(up);
+            match activation {
+                Activation::Silu => vectorised(|| {
+                    for ((y, gate), up) in values {
+                        *y = silu(*gate).0 * up;
+                    }
+                }),
+                Activation::GeluTanh => {
+                    for ((y, gate), up) in values {
+                        *y = gelu_tanh(*gate).0 * up;
+                    }
+                }
             }
         });
         y
@@ -51,10 +62,20 @@ pub(crate) fn gated_backward(
         let outputs = d_gate.par_chunks_mut(task).zip(d_up.par_chunks_mut(task));
         outputs.zip(inputs).for_each(|((d_gate, d_up), ((gate, up), g))| {
             let inputs = gate.iter().zip(up).zip(g);
-            for ((d_gate, d_up), ((gate, up), g)) in d_gate.iter_mut().zip(d_up).zip(inputs) {
-                let (value, slope) = activate(*gate, activation);
-                *d_gate = g * up * slope;
-                *d_up = g * value;
+            let values = d_gate.iter_mut().zip(d_up).zip(inputs);
+            match activation {
+                Activation::Silu => vectorised(|| {
+                    for ((d_gate, d_up), ((gate, up), g)) in values {
+                        let (value, slope) = silu(*gate);
+                        (*d_gate, *d_up) = (g * up * slope, g * value);
+                    }
+                }),
+                Activation::GeluTanh => {
+                    for ((d_gate, d_up), ((gate, up), g)) in values {
+                        let (value, slope) = gelu_tanh(*gate);
+                        (*d_gate, *d_up) = (g * up * slope, g * value);
+                    }
+                }
             }
         });
         (d_gate, d_up)
@@ -67,20 +88,20 @@ pub(crate) fn gated_backward(
     Ok(((g * up)?.mul(&slope)?, (g * value)?))
 }
 
-/// Value and derivative of the activation.
-fn activate(x: f32, activation: Activation) -> (f32, f32) {
-    match activation {
-        Activation::Silu => {
-            let s = 1.0 / (1.0 + (-x).exp());
-            (x * s, s * (1.0 + x * (1.0 - s)))
-        }
-        Activation::GeluTanh => {
-            let (root, cubic) = (ROOT_2_OVER_PI as f32, CUBIC as f32);
-            let t = (root * (x + cubic * x * x * x)).tanh();
-            let slope = root * (1.0 + 3.0 * cubic * x * x);
-            (0.5 * x * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope)
-        }
-    }
+/// Value and derivative of `x · sigmoid(x)`.
+#[allow(clippy::inline_always, reason = "callers compile it for several machines")]
+#[inline(always)]
+fn silu(x: f32) -> (f32, f32) {
+    let s = 1.0 / (1.0 + exp(-x));
+    (x * s, s * (1.0 + x * (1.0 - s)))
+}
+
+/// Value and derivative of the approximation of GELU by a hyperbolic tangent.
+fn gelu_tanh(x: f32) -> (f32, f32) {
+    let (root, cubic) = (ROOT_2_OVER_PI as f32, CUBIC as f32);
+    let t = (root * (x + cubic * x * x * x)).tanh();
+    let slope = root * (1.0 + 3.0 * cubic * x * x);
+    (0.5 * x * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope)
 }
 
 /// Value and derivative of the activation, by primitives.

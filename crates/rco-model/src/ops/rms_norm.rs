@@ -3,7 +3,7 @@
 use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
-use super::host::{dot, floats, rows_per_task};
+use super::host::{dot, floats, rows_per_task, vectorised};
 
 /// `x / √(mean(x²) + eps) · (weight + offset)` over the last dimension, which has the
 /// width of `weight [width]`.
@@ -16,12 +16,14 @@ pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, offset: f64) -> Re
         let mut y = vec![0.0; x.len()];
         let task = rows_per_task(width) * width;
         y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| {
-            for (y, x) in y.chunks_mut(width).zip(x.chunks(width)) {
-                let r = inverse_rms(x, eps);
-                for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
-                    *y = x * r * (w + offset as f32);
+            vectorised(|| {
+                for (y, x) in y.chunks_mut(width).zip(x.chunks(width)) {
+                    let r = inverse_rms(x, eps);
+                    for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
+                        *y = x * r * (w + offset as f32);
+                    }
                 }
-            }
+            });
         });
         y
     })?;
@@ -63,9 +65,11 @@ pub(crate) fn rms_norm_backward(
             .map(|(dx, (x, g))| {
                 let mut dw = vec![0.0; if with_weight { width } else { 0 }];
                 let rows = x.chunks(width).zip(g.chunks(width));
-                for (dx, (x, g)) in dx.chunks_mut(width).zip(rows) {
-                    backward_row(x, &weight, eps, g, dx, &mut dw);
-                }
+                vectorised(|| {
+                    for (dx, (x, g)) in dx.chunks_mut(width).zip(rows) {
+                        backward_row(x, &weight, eps, g, dx, &mut dw);
+                    }
+                });
                 dw
             })
             .collect();
@@ -91,6 +95,8 @@ pub(crate) fn rms_norm_backward(
     Ok(RmsNormGradients { input, weight })
 }
 
+#[allow(clippy::inline_always, reason = "callers compile it for several machines")]
+#[inline(always)]
 fn backward_row(x: &[f32], weight: &[f32], eps: f64, g: &[f32], dx: &mut [f32], dw: &mut [f32]) {
     let r = inverse_rms(x, eps);
     for ((dx, g), w) in dx.iter_mut().zip(g).zip(weight) {
@@ -105,6 +111,8 @@ fn backward_row(x: &[f32], weight: &[f32], eps: f64, g: &[f32], dx: &mut [f32], 
     }
 }
 
+#[allow(clippy::inline_always, reason = "callers compile it for several machines")]
+#[inline(always)]
 fn inverse_rms(x: &[f32], eps: f64) -> f32 {
     let mean = f64::from(dot(x, x)) / x.len() as f64;
     (mean + eps).sqrt().recip() as f32

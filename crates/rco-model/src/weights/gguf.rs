@@ -222,16 +222,16 @@ fn check(tensor: &TensorInfo, keys: &[WeightKey]) -> Result<(), ModelError> {
     Ok(())
 }
 
-fn unsupported(tensor: &TensorInfo) -> ModelError {
+pub(super) fn unsupported(tensor: &TensorInfo) -> ModelError {
     let (name, found) = (tensor.spec.name.clone(), tensor.spec.ty.to_string());
     ModelError::UnsupportedType { name, found }
 }
 
-fn can_decode(ty: TensorType) -> bool {
+pub(super) fn can_decode(ty: TensorType) -> bool {
     matches!(ty, TensorType::F32 | TensorType::F16 | TensorType::BF16) || rco_ggml::can_decode(ty)
 }
 
-fn decode(tensor: &TensorInfo, bytes: &[u8], out: &mut [f32]) -> Result<(), ModelError> {
+pub(super) fn decode(tensor: &TensorInfo, bytes: &[u8], out: &mut [f32]) -> Result<(), ModelError> {
     match tensor.spec.ty {
         TensorType::F32 => float::f32s(bytes, out),
         TensorType::F16 => float::f16s(bytes, out),

@@ -1,11 +1,13 @@
 //! Where weights come from.
 
+mod decoded;
 mod float;
 mod gguf;
 mod hf;
 mod memory;
 mod overlay;
 
+pub use decoded::decoded_copy;
 pub use gguf::GgufWeights;
 pub use hf::HfWeights;
 pub use memory::MemoryWeights;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rco_formats::safetensors::{HfFolder, Safetensors};
+use rco_model::engine::Device;
 use rco_model::weights::{HfWeights, HostWeight, MemoryWeights, WeightSource};
 use rco_model::{Batch, Model, ModelConfig, Settings, WeightKey};
 
@@ -24,13 +25,12 @@ pub(crate) const FAMILIES: &[&str] = &[
     "gemma3",
 ];
 
-pub(crate) const DOUBLE: Settings = Settings { double: true, logit_values: 1000, ..SINGLE };
-
-const SINGLE: Settings = Settings {
-    double: false,
-    device: rco_model::engine::Device::Cpu,
-    logit_values: 1 << 23,
+pub(crate) const DOUBLE: Settings = Settings {
+    double: true,
+    device: Device::Cpu,
+    logit_values: 1000,
     runtime_activations: false,
+    keep_bytes: 0,
 };
 
 pub(crate) fn fixture(name: &str) -> PathBuf {

@@ -196,3 +196,20 @@ fn only_wanted_gradients_are_computed() {
         assert_eq!(only.1, [key]);
     }
 }
+
+#[test]
+fn what_is_kept_from_forward_to_backward_changes_no_gradient() {
+    for name in FAMILIES {
+        let batch = short(&expected(name).0);
+        let gradients = |keep_bytes| {
+            let model = model(&fixture(name), Settings { keep_bytes, ..Settings::default() });
+            let mut keep = Keep::default();
+            let report = model.gradient(&batch, Target::NextToken, &mut keep).unwrap();
+            (report, keep.0)
+        };
+        // Nothing, about one block, everything.
+        let nothing = gradients(0);
+        assert!(nothing == gradients(1 << 14), "{name}");
+        assert!(nothing == gradients(1 << 30), "{name}");
+    }
+}

@@ -9,6 +9,7 @@ mod convert;
 mod gguf;
 mod gradients;
 mod importance;
+mod memory;
 mod parity;
 mod rounding;
 mod runtime;

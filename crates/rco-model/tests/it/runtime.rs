@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rco_formats::atomic::WriteOptions;
 use rco_formats::gguf::GgufModel;
 use rco_ggml::{Runtime, RuntimeSettings};
-use rco_model::weights::GgufWeights;
+use rco_model::weights::{GgufWeights, decoded_copy};
 use rco_model::{Batch, Model, ModelConfig, Settings};
 
 use crate::common::{FAMILIES, bundled, expected};
@@ -80,19 +80,42 @@ fn the_bundled_model_gives_the_logits_of_llama_cpp() {
     assert!(kl < 1e-3, "{kl}");
 }
 
+/// SmolLM2 in the cache folder, if it has been fetched.
+fn smollm2() -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache")));
+    let path = cache.unwrap_or_default().join("rco/models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    if path.exists() {
+        return Some(path);
+    }
+    println!("skipped: not fetched: {} (see scripts/fetch_smollm2.sh)", path.display());
+    None
+}
+
+fn prose(path: &Path, tokens: usize) -> Vec<u32> {
+    let text = include_str!("../../../../assets/text/novels.txt");
+    let vocabulary = rco_ggml::Vocabulary::open(path).unwrap();
+    vocabulary.encode(&text[..8 * tokens], false)[..tokens].to_vec()
+}
+
 #[test]
 fn smollm2_gives_the_logits_of_llama_cpp() {
-    let cache = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let path = cache.unwrap_or_default().join("rco/models/SmolLM2-135M-Instruct.Q4_1.gguf");
-    if !path.exists() {
-        println!("skipped: {} is not fetched", path.display());
-        return;
-    }
-    let text = include_str!("../../../../ARCHITECTURE.md");
-    let vocabulary = rco_ggml::Vocabulary::open(&path).unwrap();
-    let tokens = vocabulary.encode(text, false);
-    let kl = compare(&path, &[&tokens[..256]]);
+    let Some(path) = smollm2() else { return };
+    let kl = compare(&path, &[&prose(&path, 256)]);
     println!("SmolLM2-135M: mean KL to llama.cpp {kl:.2e}");
     // Its products take activations in eight bits.
     assert!(kl < 1e-2, "{kl}");
+}
+
+#[test]
+fn smollm2_decoded_gives_the_logits_of_llama_cpp_to_rounding() {
+    let Some(path) = smollm2() else { return };
+    let folder = Folder(std::env::temp_dir().join(format!("rco-decoded-{}", std::process::id())));
+    std::fs::create_dir_all(&folder.0).unwrap();
+    let decoded = folder.0.join("smollm2.f32.gguf");
+    let model = Arc::new(GgufModel::open(&path).unwrap());
+    decoded_copy(&model).unwrap().write(&decoded, WriteOptions::force()).unwrap();
+    let kl = compare(&decoded, &[&prose(&path, 256)]);
+    println!("SmolLM2-135M in F32: mean KL to llama.cpp {kl:.2e}");
+    assert!(kl < 1e-6, "{kl}");
 }

@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 use rco_formats::gguf::GgufModel;
 use rco_formats::imatrix::Imatrix;
 use rco_formats::inspect::{Kind, role};
+use rco_model::ModelError;
 use rco_model::config::ModelConfig;
+use rco_model::engine::{Footprint, Load, Settings};
 use rco_model::weights::GgufWeights;
 
 use super::settings::{JobSettings, Target};
@@ -39,6 +41,8 @@ pub struct Job {
     pub(super) ties: Vec<Vec<String>>,
     /// Budget in bytes of each order.
     pub(super) budgets: Vec<u64>,
+    /// How the engine runs within the memory allowed.
+    pub(super) engine: Settings,
     /// Hashes of the source and of the options files, once they are known.
     hashes: OnceLock<(String, Vec<String>)>,
 }
@@ -80,6 +84,15 @@ impl Job {
         let ties = rules::ties(&menu, &settings.ties, settings.fuse_friendly)?;
         rules::align(&mut menu, &ties)?;
         let hashes = OnceLock::new();
+        let load = load(&config, &weights, &menu, &settings);
+        let mut engine = Settings::default();
+        if let Some(limit) = settings.memory {
+            let needed = encoding_bytes(&menu);
+            if needed > limit {
+                return Err(ModelError::TooLittleMemory { needed, limit }.into());
+            }
+            engine = engine.within(limit, &config, &load)?;
+        }
         let job = Self {
             settings,
             model,
@@ -90,6 +103,7 @@ impl Job {
             menu,
             ties,
             budgets,
+            engine,
             hashes,
         };
         for &budget in &job.budgets {
@@ -131,12 +145,44 @@ impl Job {
         &self.budgets
     }
 
+    /// What the engine is to hold, and how.
+    pub(super) fn footprint(&self) -> Footprint {
+        let load = load(&self.config, &self.weights, &self.menu, &self.settings);
+        Footprint::of(&self.config, &self.engine, &load)
+    }
+
     /// The menu as groups of a file with this budget.
     pub(super) fn groups(&self, budget: u64) -> Result<Groups, QuantError> {
         let provenance = Provenance { budget, seed: self.settings.seed };
         let metadata = metadata(&self.model, provenance)?;
         Groups::new(self.menu.clone(), &metadata, &tensors(&self.model))
     }
+}
+
+/// The largest gradient that the search takes.
+fn load(config: &ModelConfig, weights: &GgufWeights, menu: &Menu, settings: &JobSettings) -> Load {
+    let work = settings.effort.plan();
+    let decided = |name: &str| {
+        menu.choices.iter().any(|choice| choice.tensor.name == name && choice.forms.len() > 1)
+    };
+    let wanted = weights.tensors().filter(|(name, _)| decided(name));
+    Load {
+        sequences: work.per_gradient,
+        length: work.window,
+        gradient: true,
+        head_gradient: Load::has_head(config, wanted.flat_map(|(_, keys)| keys.iter().copied())),
+        taught: (work.calibration + work.heldout) * work.window,
+    }
+}
+
+/// Bytes that encoding the largest tensor takes: as it is in the file, decoded, encoded, and
+/// decoded again.
+pub(super) fn encoding_bytes(menu: &Menu) -> u64 {
+    let bytes = |choice: &crate::menu::Choice| {
+        let source = choice.tensor.byte_length().ok().flatten().unwrap_or(0);
+        2 * source + 8 * choice.weights
+    };
+    menu.choices.iter().map(bytes).max().unwrap_or(0) + (256 << 20)
 }
 
 /// Bytes of the file that a target allows.

@@ -1,8 +1,9 @@
 //! What a job would do, before anything heavy.
 
+use rco_model::engine::Footprint;
 use serde::Serialize;
 
-use super::open::Job;
+use super::open::{Job, encoding_bytes};
 use super::settings::Target;
 use crate::error::QuantError;
 use crate::size::{Beside, beside, weights};
@@ -30,8 +31,12 @@ pub struct Outlook {
     pub encoded_weights: u64,
     /// Tokens that are computed forwards or backwards, about.
     pub tokens: u64,
-    /// Bytes of memory, about.
+    /// Bytes of memory at most, about.
     pub memory: u64,
+    /// Bytes of memory of a gradient, by what they are for.
+    pub gradient_memory: Footprint,
+    /// Bytes of memory that encoding takes, before.
+    pub encoding_memory: u64,
     /// Seconds, about, at a hundred thousand million operations a second.
     pub seconds: f64,
     /// The orders.
@@ -92,9 +97,7 @@ impl Job {
             + orders
                 * ((work.refine + work.polish) * work.measured as u64 + 10 * work.heldout as u64);
         let tokens = window * (backward * 3 + forward);
-        let largest = self.menu.choices.iter().map(|c| c.weights).max().unwrap_or(0);
-        let hidden = self.config.hidden as u64;
-        let states = (work.calibration + work.heldout) as u64 * window * hidden * 4;
+        let (footprint, encoding) = (self.footprint(), encoding_bytes(&self.menu));
         let active = weights - self.idle_weights();
         let seconds = 2.0 * active as f64 * tokens as f64 / SPEED
             + encoded_weights as f64 / ENCODING
@@ -126,7 +129,9 @@ impl Job {
             database_bytes,
             encoded_weights,
             tokens,
-            memory: 12 * largest + states + (512 << 20),
+            memory: footprint.peak().max(encoding),
+            gradient_memory: footprint,
+            encoding_memory: encoding,
             seconds,
             orders: outlook_orders.collect::<Result<_, QuantError>>()?,
         })

@@ -63,6 +63,8 @@ pub struct JobSettings {
     pub effort: Effort,
     /// Seed of all random numbers.
     pub seed: u64,
+    /// Bytes of memory that the engine may take; none takes what it likes.
+    pub memory: Option<u64>,
     /// Threads of the runtime; the engine runs on rayon's global pool.
     pub threads: usize,
     /// Overwrite files.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use rco_core::Assignment;
 use rco_formats::imatrix::Imatrix;
-use rco_model::engine::Settings;
 use serde::Serialize;
 
 use super::Reporter;
@@ -106,7 +105,7 @@ impl Job {
             self.weights.clone(),
             &groups,
             database.clone(),
-            Settings::default(),
+            self.engine,
         )?;
 
         let (calibration, heldout) = texts.batches(&work)?;

@@ -6,7 +6,6 @@ use std::path::Path;
 use rco_formats::atomic::{WriteOptions, write_bytes};
 use rco_formats::imatrix::Imatrix;
 use rco_ggml::{Runtime, RuntimeSettings, Sampling, Vocabulary};
-use rco_model::engine::Settings;
 use rco_model::importance::Importance;
 use rco_model::text::{Corpus, Side, TextSettings};
 use rco_model::{Batch, Model};
@@ -189,7 +188,7 @@ impl Job {
         }
         reporter.stage("importance matrix", Some(texts.calibration.len() as u64));
         let weights = std::sync::Arc::new(self.weights.clone());
-        let model = Model::new(std::sync::Arc::clone(&self.config), weights, Settings::default())?;
+        let model = Model::new(std::sync::Arc::clone(&self.config), weights, self.engine)?;
         let mut importance = Importance::default();
         for n in 0..texts.calibration.len() {
             reporter.advance(n as u64, "");

@@ -1,5 +1,6 @@
 //! `rco bench`: what is claimed about the engine, measured.
 
+mod engine;
 mod knapsack;
 mod prune;
 mod quantize;
@@ -17,6 +18,7 @@ use crate::output;
 /// Measure what is claimed about the engine
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Bench {
+    Engine(Box<engine::Args>),
     Knapsack(knapsack::Args),
     Prune(Box<prune::Args>),
     Quantize(Box<quantize::Args>),
@@ -25,6 +27,7 @@ pub(crate) enum Bench {
 
 pub(crate) fn run(bench: &Bench) -> Result<(), CliError> {
     match bench {
+        Bench::Engine(args) => engine::run(args),
         Bench::Knapsack(args) => knapsack::run(args),
         Bench::Prune(args) => prune::run(args),
         Bench::Quantize(args) => quantize::run(args),

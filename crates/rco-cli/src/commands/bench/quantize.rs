@@ -86,6 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         fuse_friendly: false,
         effort: args.effort,
         seed: args.seed,
+        memory: None,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         force: true,
         verify: false,

@@ -172,6 +172,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
 
+    /// Memory that the computation may take, such as 8GB: refused before it starts if it
+    /// cannot do with that
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Quantity>,
+
     /// Threads; 0 takes all cores
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) threads: usize,
@@ -263,6 +268,7 @@ impl Flags {
             fuse_friendly: self.fuse_friendly,
             effort: self.effort,
             seed: self.seed,
+            memory: self.memory.as_ref().map(|q| q.value),
             threads,
             force: self.force,
             verify: !self.no_verify,

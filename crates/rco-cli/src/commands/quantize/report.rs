@@ -47,7 +47,19 @@ pub(super) fn outlook(
         files => files.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "),
     };
     out.field("text", text)?;
-    out.field("memory", format!("about {}", amount(outlook.memory, "bytes")))?;
+    out.field("memory", format!("about {} at most", amount(outlook.memory, "bytes")))?;
+    let m = &outlook.gradient_memory;
+    for (what, bytes) in [
+        ("encoding", outlook.encoding_memory),
+        ("a gradient", m.peak()),
+        ("of which the original's states and output matrix", m.teacher),
+        ("inputs of blocks", m.inputs),
+        ("kept for the way back", m.kept),
+        ("a block", m.block),
+        ("the output", m.head),
+    ] {
+        out.field("", format!("{what}: {}", amount(bytes, "bytes")))?;
+    }
     out.field("disk", format!("about {} while it runs", amount(outlook.database_bytes, "bytes")))?;
     out.field("time", format!("about {} on two cores", duration(outlook.seconds)))
 }

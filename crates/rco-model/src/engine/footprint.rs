@@ -1,0 +1,150 @@
+//! How much memory a loss or a gradient takes, from the shapes.
+
+use serde::Serialize;
+
+use super::Settings;
+use crate::block::QUERIES;
+use crate::config::{MlpConfig, ModelConfig};
+use crate::error::ModelError;
+use crate::head::ROWS_AT_A_TIME;
+use crate::key::{WeightKey, WeightKind};
+
+/// Bytes of a value.
+const VALUE: u64 = 4;
+/// The program itself, its threads, vocabularies, what the allocator holds back.
+const PROGRAM: u64 = 256 << 20;
+
+/// What is to be computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Sequences of a batch.
+    pub sequences: usize,
+    /// Tokens of each.
+    pub length: usize,
+    /// Whether gradients are wanted.
+    pub gradient: bool,
+    /// Whether that of the output matrix is among them.
+    pub head_gradient: bool,
+    /// Tokens whose states a teacher keeps in memory, together with its output matrix; 0
+    /// without a teacher.
+    pub taught: usize,
+}
+
+/// Bytes of memory, by what they are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Footprint {
+    /// The program itself.
+    pub program: u64,
+    /// The teacher's output matrix and states.
+    pub teacher: u64,
+    /// Inputs of the blocks, for the way back.
+    pub inputs: u64,
+    /// What else of the blocks is kept for the way back, at most.
+    pub kept: u64,
+    /// The largest block at work: weights, states, the largest gradient.
+    pub block: u64,
+    /// The output at work: its matrix, logits of a chunk of tokens, gradients.
+    pub head: u64,
+}
+
+impl Footprint {
+    /// Estimates the memory of `load` under `settings`.
+    pub fn of(config: &ModelConfig, settings: &Settings, load: &Load) -> Self {
+        let rows = (load.sequences * load.length) as u64;
+        let hidden = config.hidden as u64;
+        let matrix = VALUE * config.vocabulary as u64 * hidden;
+        let blocks = config.blocks.len() as u64;
+        let states = VALUE * rows * hidden;
+        let chunk = chunk_rows(config, settings, load) * config.vocabulary as u64 * VALUE;
+        // Logits of model and teacher, and the gradient in its two forms.
+        let logits = chunk * (1 + u64::from(load.taught > 0) + 2 * u64::from(load.gradient));
+        let chunks = rows.div_ceil(chunk_rows(config, settings, load));
+        // A sum over chunks is a third beside its two parts.
+        let of_matrix = match (load.head_gradient, chunks) {
+            (false, _) => 0,
+            (true, 0 | 1) => matrix,
+            (true, _) => 3 * matrix,
+        };
+        let teacher =
+            if load.taught > 0 { matrix + VALUE * load.taught as u64 * hidden } else { 0 };
+        Self {
+            program: PROGRAM,
+            teacher,
+            inputs: if load.gradient { blocks * states } else { 2 * states },
+            kept: if load.gradient { settings.keep_bytes as u64 } else { 0 },
+            block: (0..config.blocks.len()).map(|n| block(config, n, load)).max().unwrap_or(0),
+            head: matrix + of_matrix + logits + 4 * states,
+        }
+    }
+
+    /// The largest sum that there is at any time.
+    pub fn peak(&self) -> u64 {
+        self.program + self.teacher + self.inputs + self.kept + self.block.max(self.head)
+    }
+}
+
+/// Tokens whose logits are in memory at a time.
+fn chunk_rows(config: &ModelConfig, settings: &Settings, load: &Load) -> u64 {
+    let rows = settings.logit_values / config.vocabulary.max(1);
+    rows.clamp(1, (load.sequences * load.length).max(1)) as u64
+}
+
+/// A block at work.
+fn block(config: &ModelConfig, layer: usize, load: &Load) -> u64 {
+    let rows = (load.sequences * load.length) as u64;
+    let weights = config.block_weights(layer);
+    let sizes = weights.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64);
+    let (sum, largest) = sizes.fold((0, 0), |(sum, largest), n| (sum + n, n.max(largest)));
+    let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+    let (width, share) = match config.blocks[layer].mlp {
+        MlpConfig::Dense { width } => (width, 1),
+        MlpConfig::Experts { per_token, width, .. } => (width, per_token),
+    };
+    // Chunks of scores and probabilities, and on the way back their gradients.
+    let pairs = load.sequences * config.heads * QUERIES.min(load.length) * load.length;
+    let back = u64::from(load.gradient);
+    // What a block holds at once, counted in its code: forward, and besides that backward.
+    let wide = (3 + 3 * back) * (width * share) as u64;
+    let narrow = (6 + 4 * back) * (config.hidden * share) as u64;
+    let heads = (3 + 3 * back) * (q + 2 * kv) as u64;
+    let scores = (2 + 2 * back) * pairs as u64;
+    VALUE * (sum + back * largest + rows * (wide + narrow + heads) + scores)
+}
+
+impl Settings {
+    /// The same settings, with chunks of logits and kept states made so small that the
+    /// estimated peak stays below `limit` bytes.
+    ///
+    /// # Errors
+    /// [`ModelError::TooLittleMemory`] if the smallest do not fit, with the least that does.
+    pub fn within(self, limit: u64, config: &ModelConfig, load: &Load) -> Result<Self, ModelError> {
+        let mut settings = Self { keep_bytes: 0, ..self };
+        let peak = |settings: &Self| Footprint::of(config, settings, load).peak();
+        let least = config.vocabulary.max(1) * ROWS_AT_A_TIME;
+        while peak(&settings) > limit && settings.logit_values > least {
+            settings.logit_values = (settings.logit_values / 2).max(least);
+        }
+        let needed = peak(&settings);
+        if needed > limit {
+            // The sum over chunks may cost more than larger chunks do.
+            let whole = config.vocabulary * load.sequences * load.length;
+            let one_chunk = Self { logit_values: whole.max(least), ..settings };
+            if peak(&one_chunk) <= limit {
+                return Ok(one_chunk);
+            }
+            let needed = needed.min(peak(&one_chunk));
+            return Err(ModelError::TooLittleMemory { needed, limit });
+        }
+        let free = usize::try_from(limit - needed).unwrap_or(usize::MAX);
+        settings.keep_bytes = free.min(self.keep_bytes);
+        Ok(settings)
+    }
+}
+
+impl Load {
+    /// Whether the output matrix is among some weights that gradients are wanted of.
+    pub fn has_head(config: &ModelConfig, wanted: impl IntoIterator<Item = WeightKey>) -> bool {
+        let kind = if config.tied { WeightKind::Embedding } else { WeightKind::Head };
+        wanted.into_iter().any(|key| key == WeightKey::outer(kind))
+    }
+}

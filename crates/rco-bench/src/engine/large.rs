@@ -208,7 +208,7 @@ pub fn measure_large(path: &Path, tokens: usize, limit: u64) -> Result<LargeRepo
     let seconds = start.elapsed().as_secs_f64();
     let spent = Part::ALL.iter().zip(model.times().into_iter().zip(before));
     let parts = spent.map(|(part, (now, then))| {
-        let seconds = (now - then).as_secs_f64();
+        let seconds = now.saturating_sub(then).as_secs_f64();
         (part.name().to_owned(), seconds)
     });
     let file_bytes = std::fs::metadata(path).map_err(BenchError::io(path))?.len();

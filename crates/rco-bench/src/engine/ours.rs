@@ -97,7 +97,9 @@ fn measure_model(contest: &Contest, repeats: usize) -> Result<Measured, BenchErr
         if seconds.iter().all(|&s| elapsed < s) {
             let spent = model.times().into_iter().zip(before);
             let spent = Part::ALL.iter().zip(spent);
-            parts = spent.map(|(p, (now, then))| named(*p, (now - then).as_secs_f64())).collect();
+            parts = spent
+                .map(|(p, (now, then))| named(*p, now.saturating_sub(then).as_secs_f64()))
+                .collect();
         }
         seconds.push(elapsed);
     }

@@ -158,13 +158,12 @@ impl<'a> Token<'a> {
         if !at_work && (self.is_kept[e] || better.count() >= self.per_token) {
             return 0.0;
         }
-        let divisor = match self.renormalise {
-            true => chosen.iter().map(|&e| self.exps[e]).sum(),
-            false => self.sum,
-        };
-        let mean = match renormalised && self.renormalise {
-            true => self.mixture(chosen.iter().copied(), self.sum, part),
-            false => 0.0,
+        let divisor =
+            if self.renormalise { chosen.iter().map(|&e| self.exps[e]).sum() } else { self.sum };
+        let mean = if renormalised && self.renormalise {
+            self.mixture(chosen.iter().copied(), self.sum, part)
+        } else {
+            0.0
         };
         let slope = self.exps[e] / divisor * (part(e) - mean);
         if at_work { -slope } else { slope }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use rco_core::rng::{Purpose, stream};
@@ -73,7 +74,7 @@ fn five_hundred_random_budgets_are_met_to_the_expert() {
         let mut random = stream(7, Purpose::Instance, case);
         let per_layer = case % 2 == 1;
         let common = 2 + random.below(10);
-        let layers: Vec<(usize, usize)> = (0..1 + random.below(5))
+        let layers: Vec<(usize, usize)> = (0..=random.below(5))
             .map(|_| {
                 let experts = if per_layer { common } else { 2 + random.below(10) };
                 (experts, 1 + random.below(experts.min(4)))
@@ -190,7 +191,9 @@ fn exact_changes_have_the_size_of_measured_ones_and_slopes_of_masks_do_not() {
     let mut lines = String::new();
     let mut of = |form, curved| {
         let (correlation, slope) = fit(&found, &estimate(form, curved));
-        lines += &format!("{form:?} {curved}: correlation {correlation:.3}, slope {slope:.3}\n");
+        let line =
+            writeln!(lines, "{form:?} {curved}: correlation {correlation:.3}, slope {slope:.3}");
+        line.unwrap();
         (correlation, slope)
     };
     let curved = of(FlipForm::Exact, true);

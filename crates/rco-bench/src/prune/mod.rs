@@ -333,7 +333,7 @@ impl From<PruneError> for BenchError {
     fn from(error: PruneError) -> Self {
         match error {
             PruneError::Quant(error) => Self::Quant(error),
-            other => Self::Prune(other),
+            other => Self::Prune(Box::new(other)),
         }
     }
 }

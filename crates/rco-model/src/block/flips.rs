@@ -259,10 +259,10 @@ mod tests {
                 let kept: Vec<bool> = (0..6).map(|e| !dropped.contains(&e)).collect();
                 let token = Mix::new(&LOGITS, &kept, per_token, renormalise);
                 let before = mixture(dropped, per_token, renormalise);
-                for e in 0..6 {
+                for (e, is_kept) in kept.iter().enumerate() {
                     let mut then: Vec<usize> =
                         dropped.iter().copied().filter(|&d| d != e).collect();
-                    if kept[e] {
+                    if *is_kept {
                         then.push(e);
                     }
                     let expected = mixture(&then, per_token, renormalise) - before;

@@ -34,7 +34,7 @@ pub enum BenchError {
     Quant(#[from] QuantError),
     /// A model could not be pruned.
     #[error(transparent)]
-    Prune(rco_quant::prune::PruneError),
+    Prune(Box<rco_quant::prune::PruneError>),
     /// There is no contender of that name.
     #[error("there is no method called `{name}` in this benchmark; see its table for the names")]
     UnknownContender {

@@ -53,7 +53,7 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Quant(#[from] QuantError),
     #[error(transparent)]
-    Prune(#[from] PruneError),
+    Prune(Box<PruneError>),
     #[error("{path} is not UTF-8: the byte at {offset} begins no character; convert it first")]
     NotText { path: PathBuf, offset: usize },
     #[error("several budgets would write {path}: put {{bpw}} or {{size}} into the name")]
@@ -137,6 +137,12 @@ impl CliError {
             Self::Bench(_) | Self::Geometry { .. } | Self::Manifold(_) => 1,
             Self::Interrupted { .. } => 130,
         }
+    }
+}
+
+impl From<PruneError> for CliError {
+    fn from(error: PruneError) -> Self {
+        Self::Prune(Box::new(error))
     }
 }
 

@@ -71,7 +71,7 @@ impl Walk<'_> {
             if gone > left || gone > experts - least || left - gone > room {
                 continue;
             }
-            let gone: Vec<usize> = (0..experts).filter(|e| mask >> e & 1 == 1).collect();
+            let gone: Vec<usize> = (0..experts).filter(|e| (mask >> e) & 1 == 1).collect();
             let next = self.sweep.close(&block, &gone)?;
             let left = left - gone.len();
             dropped.push(gone);

@@ -21,6 +21,7 @@ use rco_model::eval::{Comparison, Estimate};
 use rco_model::text::{Corpus, Side, TextSettings};
 use rco_model::{Batch, FlipForm, Model};
 use rco_quant::QuantError;
+use rco_quant::prune::HELD_OUT;
 use rco_quant::prune::rankings::{plans, rankings};
 use rco_quant::prune::{Amount, ExpertBudget, PruneError, PruneJob, PruneLoss, PrunePrepared};
 use rco_quant::teacher::{Taught, kl};
@@ -125,8 +126,8 @@ fn judges(
     settings: &PruneBench,
 ) -> Result<Vec<Judge>, BenchError> {
     let tokenizer = job.source().tokenizer()?;
+    let mut out = vec![same_text(job, prepared, settings)?];
     let text = TextSettings { seed: 0, held_out: 0.5, window: job.window() };
-    let mut out = Vec::new();
     for path in &settings.heldout {
         // Both halves are held out: no contender sees this file.
         let mut corpus = Corpus::new(text).map_err(QuantError::from)?;
@@ -134,14 +135,39 @@ fn judges(
         let windows = corpus
             .windows(&*tokenizer, Side::HeldOut, settings.windows)
             .map_err(QuantError::from)?;
-        let tokens: Vec<Vec<u32>> = windows.into_iter().map(|w| w.tokens).collect();
-        let batches = tokens.chunks(8).map(Batch::new).collect::<Result<_, _>>();
-        let batches = batches.map_err(QuantError::from)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let taught = Taught::new(&prepared.original, batches).map_err(QuantError::from)?;
-        out.push(Judge { name, taught });
+        let tokens: Vec<Vec<u32>> = windows.into_iter().map(|w| w.tokens).collect();
+        out.push(judge(name, &tokens, prepared)?);
     }
     Ok(out)
+}
+
+/// Held-out windows of the calibration texts that come after those of the final choice.
+fn same_text(
+    job: &PruneJob,
+    prepared: &PrunePrepared,
+    settings: &PruneBench,
+) -> Result<Judge, BenchError> {
+    let tokenizer = job.source().tokenizer()?;
+    let (seed, window) = (job.settings().seed, job.window());
+    let text = TextSettings { seed, held_out: HELD_OUT, window };
+    let mut corpus = Corpus::new(text).map_err(QuantError::from)?;
+    for path in &job.settings().texts {
+        corpus.add_file(path).map_err(QuantError::from)?;
+    }
+    let used = job.work().heldout;
+    let windows = corpus
+        .windows(&*tokenizer, Side::HeldOut, used + settings.windows)
+        .map_err(QuantError::from)?;
+    let tokens: Vec<Vec<u32>> = windows.into_iter().skip(used).map(|w| w.tokens).collect();
+    judge("same text".to_owned(), &tokens, prepared)
+}
+
+fn judge(name: String, tokens: &[Vec<u32>], prepared: &PrunePrepared) -> Result<Judge, BenchError> {
+    let batches = tokens.chunks(8).map(Batch::new).collect::<Result<_, _>>();
+    let batches = batches.map_err(QuantError::from)?;
+    let taught = Taught::new(&prepared.original, batches).map_err(QuantError::from)?;
+    Ok(Judge { name, taught })
 }
 
 struct Bench<'a> {
@@ -238,10 +264,7 @@ impl Bench<'_> {
     ) -> Result<(), BenchError> {
         let problem = budget.problem(self.job.map())?;
         let mut loss = self.loss(Vec::new());
-        let target = match ours.loss_calibration {
-            Some(loss) => loss,
-            None => return Ok(()),
-        };
+        let Some(target) = ours.loss_calibration else { return Ok(()) };
         let mut reached = Reached { target, after: None };
         let begun = Instant::now();
         let outcome = search(&problem, &mut loss, settings, &mut reached)?;
@@ -310,7 +333,7 @@ impl From<PruneError> for BenchError {
     fn from(error: PruneError) -> Self {
         match error {
             PruneError::Quant(error) => Self::Quant(error),
-            other => Self::Prune(other),
+            other => Self::Prune(Box::new(other)),
         }
     }
 }

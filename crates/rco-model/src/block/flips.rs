@@ -61,7 +61,7 @@ impl ExpertFlips {
 }
 
 /// A token's mixture and what it would be after single changes.
-struct Token<'a> {
+struct Mix<'a> {
     /// `exp(logit − largest)` of every expert.
     exps: Vec<f64>,
     /// Sum over the experts that are not dropped.
@@ -73,7 +73,7 @@ struct Token<'a> {
     renormalise: bool,
 }
 
-impl<'a> Token<'a> {
+impl<'a> Mix<'a> {
     fn new(logits: &[f64], is_kept: &'a [bool], per_token: usize, renormalise: bool) -> Self {
         let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let exps: Vec<f64> = logits.iter().map(|z| (z - largest).exp()).collect();
@@ -158,13 +158,12 @@ impl<'a> Token<'a> {
         if !at_work && (self.is_kept[e] || better.count() >= self.per_token) {
             return 0.0;
         }
-        let divisor = match self.renormalise {
-            true => chosen.iter().map(|&e| self.exps[e]).sum(),
-            false => self.sum,
-        };
-        let mean = match renormalised && self.renormalise {
-            true => self.mixture(chosen.iter().copied(), self.sum, part),
-            false => 0.0,
+        let divisor =
+            if self.renormalise { chosen.iter().map(|&e| self.exps[e]).sum() } else { self.sum };
+        let mean = if renormalised && self.renormalise {
+            self.mixture(chosen.iter().copied(), self.sum, part)
+        } else {
+            0.0
         };
         let slope = self.exps[e] / divisor * (part(e) - mean);
         if at_work { -slope } else { slope }
@@ -191,9 +190,9 @@ impl Block<'_> {
         let is_kept: Vec<bool> = (0..experts).map(|e| !self.dropped.contains(&e)).collect();
         let logits = linear(x, self.weights.get(WeightKind::Router)?, None)?;
         let logits: Vec<Vec<f64>> = logits.to_dtype(DType::F64)?.to_vec2()?;
-        let tokens: Vec<Token<'_>> = logits
+        let tokens: Vec<Mix<'_>> = logits
             .iter()
-            .map(|logits| Token::new(logits, &is_kept, per_token, renormalise))
+            .map(|logits| Mix::new(logits, &is_kept, per_token, renormalise))
             .collect();
 
         // Products of the gradient with the outputs of experts, by token.
@@ -244,7 +243,7 @@ impl Block<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Route, Token};
+    use super::{Mix, Route};
 
     const LOGITS: [f64; 6] = [0.3, 1.2, -0.4, 0.9, 1.1, 0.3];
     const PARTS: [f64; 6] = [0.7, -1.3, 0.4, 2.0, -0.2, 5.0];
@@ -259,12 +258,12 @@ mod tests {
         for dropped in [&[][..], &[1], &[1, 4], &[0, 2, 3]] {
             for (per_token, renormalise) in [(1, true), (2, true), (2, false), (3, false)] {
                 let kept: Vec<bool> = (0..6).map(|e| !dropped.contains(&e)).collect();
-                let token = Token::new(&LOGITS, &kept, per_token, renormalise);
+                let token = Mix::new(&LOGITS, &kept, per_token, renormalise);
                 let before = mixture(dropped, per_token, renormalise);
-                for e in 0..6 {
+                for (e, is_kept) in kept.iter().enumerate() {
                     let mut then: Vec<usize> =
                         dropped.iter().copied().filter(|&d| d != e).collect();
-                    if kept[e] {
+                    if *is_kept {
                         then.push(e);
                     }
                     let expected = mixture(&then, per_token, renormalise) - before;
@@ -281,7 +280,7 @@ mod tests {
     #[test]
     fn the_outputs_that_changes_need_are_asked_for() {
         let kept = [true, false, true, true, false, true];
-        let token = Token::new(&LOGITS, &kept, 2, true);
+        let token = Mix::new(&LOGITS, &kept, 2, true);
         // Chosen are 3 and 0 (before 5, its equal); 5 is next; 1 and 4 would be chosen.
         assert_eq!(token.chosen(), [3, 0]);
         assert_eq!(token.besides().collect::<Vec<_>>(), [5, 1, 4]);
@@ -298,7 +297,7 @@ mod tests {
     #[test]
     fn masks_give_derivatives_and_no_more() {
         let kept = [true, false, true, true, true, true];
-        let token = Token::new(&LOGITS, &kept, 2, true);
+        let token = Mix::new(&LOGITS, &kept, 2, true);
         let part = |e: usize| PARTS[e];
         // Chosen are 4 and 3. A mask m on expert 4 before the division:
         let (a, b) = (LOGITS[4].exp(), LOGITS[3].exp());

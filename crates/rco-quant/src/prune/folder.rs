@@ -135,7 +135,7 @@ impl FolderPlan {
         let _ = std::fs::remove_dir_all(&temporary);
         std::fs::create_dir(&temporary).map_err(QuantError::io(&temporary, "creating"))?;
         let written = self.fill(&temporary).and_then(|bytes| {
-            swap(&temporary, path, parent.join(name).with_extension("old"))?;
+            swap(&temporary, path, &parent.join(name).with_extension("old"))?;
             Ok(bytes)
         });
         if written.is_err() {
@@ -173,23 +173,23 @@ pub(super) fn check_target(path: &Path, force: bool) -> Result<(), PruneError> {
 }
 
 /// Puts a folder in its place; what was there before goes away last.
-fn swap(new: &Path, target: &Path, aside: PathBuf) -> Result<(), PruneError> {
+fn swap(new: &Path, target: &Path, aside: &Path) -> Result<(), PruneError> {
     fn moving(path: &Path) -> impl FnOnce(std::io::Error) -> QuantError {
         QuantError::io(path, "renaming")
     }
     let replaces = target.symlink_metadata().is_ok();
     if replaces {
-        let _ = std::fs::remove_dir_all(&aside);
-        std::fs::rename(target, &aside).map_err(moving(target))?;
+        let _ = std::fs::remove_dir_all(aside);
+        std::fs::rename(target, aside).map_err(moving(target))?;
     }
     if let Err(source) = std::fs::rename(new, target) {
         if replaces {
-            let _ = std::fs::rename(&aside, target);
+            let _ = std::fs::rename(aside, target);
         }
         return Err(moving(target)(source).into());
     }
     if replaces {
-        std::fs::remove_dir_all(&aside).map_err(QuantError::io(&aside, "deleting"))?;
+        std::fs::remove_dir_all(aside).map_err(QuantError::io(aside, "deleting"))?;
     }
     Ok(())
 }

@@ -30,4 +30,4 @@ pub use experts::{ExpertMap, LayerExperts};
 pub use job::{PruneJob, PruneOutcome, PrunePrepared, PruneSettings};
 pub use objective::PruneLoss;
 pub use outlook::PruneOutlook;
-pub use texts::PruneTexts;
+pub use texts::{HELD_OUT, PruneTexts};

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use rco_formats::gguf::GgufModel;
 use rco_formats::safetensors::HfFolder;
 use rco_ggml::Vocabulary;
+use rco_model::Model;
 use rco_model::config::ModelConfig;
 use rco_model::engine::Settings;
 use rco_model::text::Tokenise;
 use rco_model::tokenizer::Tokenizer;
 use rco_model::weights::{GgufWeights, HfWeights, MemoryWeights, WeightSource};
-use rco_model::{Model, ModelError};
 
 use super::error::PruneError;
 use crate::error::QuantError;
@@ -108,7 +108,7 @@ impl Source {
         }
     }
 
-    /// Bytes of one weight's row, as it is stored.
+    /// The weights where they lie.
     fn weights(&self) -> Arc<dyn WeightSource> {
         match &self.files {
             Files::Gguf(_, weights) => Arc::clone(weights) as Arc<dyn WeightSource>,
@@ -157,7 +157,7 @@ impl Source {
     /// Refuses weights that are not finite.
     ///
     /// # Errors
-    /// [`QuantError::NotFinite`], or [`ModelError::NotFinite`] later on for a folder.
+    /// [`QuantError::NotFinite`]. In a folder such weights show when a loss is not finite.
     pub fn check_finite(&self) -> Result<(), PruneError> {
         match self.gguf() {
             Some(model) => Ok(check_finite(model)?),
@@ -180,7 +180,6 @@ impl Source {
             }
             weights = Arc::new(memory);
         }
-        let model = Model::new(Arc::clone(&self.config), weights, Settings::default());
-        Ok(model.map_err(|error: ModelError| error)?)
+        Ok(Model::new(Arc::clone(&self.config), weights, Settings::default())?)
     }
 }

@@ -17,7 +17,7 @@ use crate::hash::sha256;
 use crate::job::{Reporter, write_windows};
 
 /// Share of each text that is held out.
-const HELD_OUT: f64 = 0.25;
+pub const HELD_OUT: f64 = 0.25;
 /// Tokens of a held-out window that the sentence of the check goes on from.
 const PROMPT: usize = 12;
 

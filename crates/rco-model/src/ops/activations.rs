@@ -49,13 +49,23 @@ pub(crate) fn round_activations(x: &Tensor, rounding: ActivationRounding) -> Res
 fn round_row(row: &mut [f32], rounding: ActivationRounding) {
     match rounding {
         ActivationRounding::Exact => {}
-        ActivationRounding::Half => row.iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32()),
-        ActivationRounding::BFloat => row.iter_mut().for_each(|v| *v = bf16::from_f32(*v).to_f32()),
+        ActivationRounding::Half => {
+            for v in row {
+                *v = f16::from_f32(*v).to_f32();
+            }
+        }
+        ActivationRounding::BFloat => {
+            for v in row {
+                *v = bf16::from_f32(*v).to_f32();
+            }
+        }
         ActivationRounding::Blocks32 => row.chunks_mut(32).for_each(|block| {
             let scale = largest(block).abs() / 127.0;
             let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
             let scale = f16::from_f32(scale).to_f32();
-            block.iter_mut().for_each(|v| *v = (*v * inverse).round() * scale);
+            for v in block {
+                *v = (*v * inverse).round() * scale;
+            }
         }),
         ActivationRounding::Blocks256 => row.chunks_mut(256).for_each(|block| {
             let largest = largest(block);
@@ -64,7 +74,9 @@ fn round_row(row: &mut [f32], rounding: ActivationRounding) {
                 let inverse = -127.0 / largest;
                 let scale = 1.0 / inverse;
                 let code = |v: f32| (v * inverse).round_ties_even().min(127.0);
-                block.iter_mut().for_each(|v| *v = code(*v) * scale);
+                for v in block {
+                    *v = code(*v) * scale;
+                }
             }
         }),
     }

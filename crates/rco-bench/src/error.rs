@@ -49,16 +49,16 @@ pub enum BenchError {
     },
     /// A model could not be opened or run.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Model(Box<ModelError>),
     /// A GGUF file could not be read or written.
     #[error(transparent)]
-    Gguf(#[from] GgufError),
+    Gguf(Box<GgufError>),
     /// A GGUF file could not be put together.
     #[error("a file could not be put together: {0}")]
-    Fault(#[from] GgufFault),
+    Fault(Box<GgufFault>),
     /// A tensor could not be encoded.
     #[error(transparent)]
-    Encode(#[from] rco_ggml::GgmlError),
+    Encode(Box<rco_ggml::GgmlError>),
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {
@@ -88,5 +88,29 @@ impl BenchError {
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, source }
+    }
+}
+
+impl From<ModelError> for BenchError {
+    fn from(error: ModelError) -> Self {
+        Self::Model(Box::new(error))
+    }
+}
+
+impl From<GgufError> for BenchError {
+    fn from(error: GgufError) -> Self {
+        Self::Gguf(Box::new(error))
+    }
+}
+
+impl From<GgufFault> for BenchError {
+    fn from(error: GgufFault) -> Self {
+        Self::Fault(Box::new(error))
+    }
+}
+
+impl From<rco_ggml::GgmlError> for BenchError {
+    fn from(error: rco_ggml::GgmlError) -> Self {
+        Self::Encode(Box::new(error))
     }
 }

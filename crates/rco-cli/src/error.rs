@@ -128,7 +128,11 @@ impl CliError {
             | Self::Settings { .. }
             | Self::UnknownFamily { .. }
             | Self::Bench(BenchError::UnknownContender { .. }) => 2,
-            Self::Bench(BenchError::Model(ModelError::TooLittleMemory { .. })) => 3,
+            Self::Bench(BenchError::Model(error))
+                if matches!(**error, ModelError::TooLittleMemory { .. }) =>
+            {
+                3
+            }
             Self::NoFolder { .. }
             | Self::DiskTooSmall { .. }
             | Self::Io { .. }

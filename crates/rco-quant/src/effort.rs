@@ -31,14 +31,14 @@ impl Effort {
     pub fn plan(self) -> WorkPlan {
         let normal = WorkPlan {
             window: 256,
-            calibration: 48,
+            calibration: 32,
             heldout: 16,
-            measured: 12,
+            measured: 6,
             per_gradient: 2,
-            fisher: 32,
-            steps: 16,
-            refine: 64,
-            polish: 24,
+            fisher: 24,
+            steps: 8,
+            refine: 48,
+            polish: 16,
             verified: 8,
         };
         match self {
@@ -57,11 +57,11 @@ impl Effort {
             Self::Quick => WorkPlan {
                 calibration: 24,
                 heldout: 12,
-                measured: 8,
+                measured: 4,
                 fisher: 16,
-                steps: 6,
-                refine: 28,
-                polish: 8,
+                steps: 4,
+                refine: 20,
+                polish: 6,
                 verified: 4,
                 ..normal
             },

@@ -168,7 +168,7 @@ fn types_that_others_outdo_are_on_the_menu_only_when_named() {
         assert!(!default.contains(ty), "{default}");
         let pinned = types(&["--pin", &format!("token_embd={ty}")]);
         assert!(pinned.contains(ty), "{pinned}");
-        assert!(types(&["--types", &format!("{ty},Q6_K")]).contains(ty));
+        assert!(types(&["--types", &format!("{ty},IQ2_S")]).contains(ty));
     }
 }
 

@@ -61,7 +61,8 @@ pub struct TypeFilter {
     pub without: Vec<TensorType>,
     /// Fewest bits per weight of a type that is not named.
     pub least_bits: f64,
-    /// Types that were named elsewhere, in a pin: they need no other reason to be there.
+    /// Types that were named in a pin: where `only` is empty they need no other reason to be
+    /// there.
     pub named: Vec<TensorType>,
 }
 
@@ -71,7 +72,7 @@ impl TypeFilter {
         if self.without.contains(&ty) {
             return false;
         }
-        if self.named.contains(&ty) {
+        if self.only.is_empty() && self.named.contains(&ty) {
             return true;
         }
         if self.only.is_empty() {

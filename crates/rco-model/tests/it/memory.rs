@@ -41,5 +41,6 @@ fn a_gradient_takes_more_than_a_loss_and_a_teacher_more_than_none() {
     let taught = Load { taught: 480, ..loss };
     let gradient = Load { gradient: true, ..taught };
     assert!(peak(loss) < peak(taught) && peak(taught) < peak(gradient));
-    assert!(peak(gradient) < peak(Load { head_gradient: true, ..gradient }));
+    // The output is not always the largest thing in memory.
+    assert!(peak(gradient) <= peak(Load { head_gradient: true, ..gradient }));
 }

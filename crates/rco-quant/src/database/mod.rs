@@ -1,9 +1,9 @@
 //! The option database: for every type a GGUF file with the tensors encoded so, and a
 //! manifest with hashes and errors.
 //!
-//! Tensors are encoded once, by ggml; those of options files stay where they are. The search and the writer only ever read them. Files
-//! are written one after the other, each atomically, so that a build that was killed goes
-//! on with the first type that is missing.
+//! Tensors are encoded once, by ggml; those of options files stay where they are. The search
+//! and the writer only ever read them. Files are written one after the other, each atomically,
+//! so that a build that was killed goes on with the first type that is missing.
 
 mod encode;
 mod foreign;

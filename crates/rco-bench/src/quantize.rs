@@ -293,9 +293,9 @@ impl Bench<'_> {
     ) -> Result<(), BenchError> {
         for judge in &self.judges {
             let mut comparison = Comparison::default();
-            for n in 0..judge.taught.len() {
-                let report = kl(&self.head, model, &judge.taught, n);
-                comparison.add(&report.map_err(QuantError::from)?);
+            let all = 0..judge.taught.len();
+            for report in kl(&self.head, model, &judge.taught, all).map_err(QuantError::from)? {
+                comparison.add(&report);
             }
             let none = Estimate { value: f64::NAN, error: f64::NAN };
             let kl = comparison.summary().map_or(none, |s| s.kl_mean);

@@ -139,6 +139,9 @@ pub struct OnText {
     pub summary: Summary,
 }
 
+/// Windows that go through a model together.
+const TOGETHER: usize = 8;
+
 /// Texts cut into windows.
 pub type NamedWindows = (String, Vec<Vec<u32>>);
 
@@ -165,7 +168,10 @@ pub fn in_engine(
         .iter()
         .flat_map(|(_, windows)| windows.iter().flatten().flat_map(|t| t.to_le_bytes()))
         .collect();
-    let origin = format!("{} {}", reference.sha256, sha256(&tokens));
+    let mut origin = format!("{} {}", reference.sha256, sha256(&tokens));
+    if settings.runtime_activations {
+        origin.push_str(" rounded activations");
+    }
     let mut cache = StateCache::open(cache, &origin)?;
     let mut batches = Vec::new();
     for (_, windows) in texts {
@@ -182,9 +188,13 @@ pub fn in_engine(
     let mut n = 0;
     for (name, windows) in texts {
         let mut comparison = Comparison::default();
-        for _ in windows {
-            comparison.add(&kl(&head, &student, &taught, n)?);
-            n += 1;
+        let end = n + windows.len();
+        while n < end {
+            let next = end.min(n + TOGETHER);
+            for report in kl(&head, &student, &taught, n..next)? {
+                comparison.add(&report);
+            }
+            n = next;
             progress(total + n);
         }
         out.extend(on_text(name, windows, &comparison));

@@ -271,8 +271,7 @@ impl<'a> PlanLoss<'a> {
     ) -> Result<f64, QuantError> {
         let model = self.candidates.model(plan)?;
         let (mut sum, mut tokens) = (0.0, 0);
-        for n in batches {
-            let report = self.teacher.loss(&model, taught, n)?;
+        for report in self.teacher.losses(&model, taught, batches)? {
             sum += report.tokens.iter().map(|t| t.loss).sum::<f64>();
             tokens += report.tokens.len();
         }

@@ -48,7 +48,21 @@ impl Teacher {
     /// # Errors
     /// Whatever the model meets.
     pub fn loss(&self, model: &Model, taught: &Taught, n: usize) -> Result<LossReport, ModelError> {
-        kl(&self.head, model, taught, n)
+        let (batch, hidden) = &taught.batches[n];
+        model.loss(batch, Target::Teacher { head: &self.head, hidden })
+    }
+
+    /// KL of `model` on some batches, which go through it together.
+    ///
+    /// # Errors
+    /// Whatever the model meets.
+    pub fn losses(
+        &self,
+        model: &Model,
+        taught: &Taught,
+        batches: impl IntoIterator<Item = usize>,
+    ) -> Result<Vec<LossReport>, ModelError> {
+        kl(&self.head, model, taught, batches)
     }
 
     /// KL of `model` on a batch, and its gradient.
@@ -67,14 +81,24 @@ impl Teacher {
     }
 }
 
-/// KL of `model` on a batch from the model that has taught it and has this output matrix.
+/// KL of `model` on some batches from the model that has taught them and has this output
+/// matrix.
 ///
 /// # Errors
 /// Whatever the model meets.
-pub fn kl(head: &Head, model: &Model, taught: &Taught, n: usize) -> Result<LossReport, ModelError> {
-    let (batch, hidden) = &taught.batches[n];
-    model.loss(batch, Target::Teacher { head, hidden })
+pub fn kl(
+    head: &Head,
+    model: &Model,
+    taught: &Taught,
+    batches: impl IntoIterator<Item = usize>,
+) -> Result<Vec<LossReport>, ModelError> {
+    let batches = batches.into_iter().map(|n| &taught.batches[n]);
+    let pairs = batches.map(|(batch, hidden)| (batch, Target::Teacher { head, hidden }));
+    model.losses(&pairs.collect::<Vec<_>>())
 }
+
+/// Batches of which the original's states are computed together, and kept at once.
+const TAUGHT_TOGETHER: usize = 8;
 
 impl Taught {
     /// What the original model makes of batches; those in `cache` are read, the others
@@ -89,16 +113,25 @@ impl Taught {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Self, QuantError> {
         let mut out = Vec::with_capacity(batches.len());
-        for (n, batch) in batches.into_iter().enumerate() {
-            let hidden = if n < cache.len() {
-                Hidden::from_values(cache.read(n)?, model.config().hidden)?
-            } else {
-                let hidden = model.hidden(&batch)?;
-                cache.push(&hidden.values()?)?;
-                hidden
-            };
+        let mut left = batches.into_iter();
+        while out.len() < cache.len()
+            && let Some(batch) = left.next()
+        {
+            let hidden = Hidden::from_values(cache.read(out.len())?, model.config().hidden)?;
             out.push((batch, hidden));
-            progress(n + 1);
+            progress(out.len());
+        }
+        loop {
+            let batches: Vec<Batch> = left.by_ref().take(TAUGHT_TOGETHER).collect();
+            if batches.is_empty() {
+                break;
+            }
+            let states = model.hidden_of_each(&batches.iter().collect::<Vec<_>>())?;
+            for (batch, hidden) in batches.into_iter().zip(states) {
+                cache.push(&hidden.values()?)?;
+                out.push((batch, hidden));
+            }
+            progress(out.len());
         }
         Ok(Self { batches: out })
     }
@@ -108,9 +141,8 @@ impl Taught {
     /// # Errors
     /// Whatever the model meets.
     pub fn new(model: &Model, batches: Vec<Batch>) -> Result<Self, ModelError> {
-        let teach = |batch: Batch| Ok((model.hidden(&batch)?, batch));
-        let taught = batches.into_iter().map(|b| teach(b).map(|(hidden, batch)| (batch, hidden)));
-        Ok(Self { batches: taught.collect::<Result<_, ModelError>>()? })
+        let states = model.hidden_of_each(&batches.iter().collect::<Vec<_>>())?;
+        Ok(Self { batches: batches.into_iter().zip(states).collect() })
     }
 
     /// Number of batches.

@@ -322,8 +322,8 @@ fn mean_kl(
 ) -> Result<Estimate, BenchError> {
     let head = prepared.original.head().map_err(QuantError::from)?;
     let mut comparison = Comparison::default();
-    for n in 0..taught.len() {
-        comparison.add(&kl(&head, model, taught, n).map_err(QuantError::from)?);
+    for report in kl(&head, model, taught, 0..taught.len()).map_err(QuantError::from)? {
+        comparison.add(&report);
     }
     let none = Estimate { value: f64::NAN, error: f64::NAN };
     Ok(comparison.summary().map_or(none, |s| s.kl_mean))

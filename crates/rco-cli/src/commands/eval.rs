@@ -28,6 +28,7 @@ use crate::table::Columns;
 Examples:
   rco eval small.gguf --against model.gguf --text wiki.txt --text code.txt
   rco eval small.gguf --against model.gguf --text wiki.txt --runtime llama.cpp
+  rco eval small.gguf --against model.gguf --text wiki.txt --runtime engine-rounded
   rco eval small.gguf --against Qwen3-8B/ --text wiki.txt --json
 
 A command that was interrupted or killed goes on when it is started again.")]
@@ -53,9 +54,10 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u32).range(1..))]
     windows: u32,
 
-    /// What computes: our engine, or llama.cpp (GGUF files only)
+    /// What computes: our engine with activations in 32 bits, our engine with activations
+    /// rounded as llama.cpp does on a CPU, or llama.cpp itself (the last two for GGUF files)
     #[arg(long, value_name = "NAME", default_value = "engine",
-          value_parser = ["engine", "llama.cpp"])]
+          value_parser = ["engine", "engine-rounded", "llama.cpp"])]
     runtime: String,
 
     /// Memory that our engine may take, such as 8GB: refused before it starts if it cannot do
@@ -101,7 +103,8 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         texts.push((name, windows));
     }
     let memory = args.memory.as_ref().map(|q| q.value);
-    let (settings, footprint) = reference.settings(&texts, memory)?;
+    let (mut settings, footprint) = reference.settings(&texts, memory)?;
+    settings.runtime_activations = args.runtime == "engine-rounded";
     if args.dry_run {
         return dry_run(args, &footprint, &texts);
     }
@@ -109,7 +112,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     let mut stages = Stages::new(args.quiet || args.json);
     stages.stage("comparing", Some(total as u64));
     let mut progress = |done: usize| stages.advance(done as u64, "");
-    let rows = if args.runtime == "engine" {
+    let rows = if args.runtime != "llama.cpp" {
         let model = Opened::new(&args.model)?;
         let (cache, kept) = cache(args);
         let rows = in_engine(&model, &reference, &texts, settings, &cache, &mut progress)?;

@@ -7,17 +7,28 @@ use super::outcome::Candidate;
 
 /// Measures the results of all methods and the best other plans on the held-out
 /// split and returns them, best first: by held-out loss, then by calibration loss,
-/// then by cost, then by age.
+/// then by cost, then by age. Plans whose calibration loss is more than `within` times the
+/// smallest are left out.
 pub(crate) fn select(
     oracle: &mut Oracle<'_>,
     shortlist: usize,
+    within: Option<f64>,
 ) -> Result<Vec<Candidate>, SearchError> {
     let memory = &oracle.state.memory;
     let ranked = memory.ranked();
     let others = ranked.iter().filter(|&&n| !memory.plans()[n].result).take(shortlist);
     let results = (0..memory.plans().len()).filter(|&n| memory.plans()[n].result);
-    let plans: Vec<Plan> =
-        results.chain(others.copied()).map(|n| memory.plans()[n].clone()).collect();
+    let losses = memory.plans().iter().filter_map(|p| p.calibration);
+    let least = losses.fold(f64::INFINITY, f64::min);
+    let hopeless = |p: &Plan| match (within, p.calibration) {
+        (Some(ratio), Some(loss)) => least > 0.0 && loss > ratio * least,
+        _ => false,
+    };
+    let plans: Vec<Plan> = results
+        .chain(others.copied())
+        .map(|n| memory.plans()[n].clone())
+        .filter(|p| !hopeless(p))
+        .collect();
     if plans.is_empty() {
         return Err(SearchError::NoPlan { evaluations: oracle.counts().limited() });
     }

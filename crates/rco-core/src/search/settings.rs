@@ -42,6 +42,10 @@ pub struct SearchSettings {
     /// Plans of the memory that enter the held-out choice besides the results of
     /// the methods.
     pub shortlist: usize,
+    /// Leaves plans out of the held-out choice whose calibration loss is more than so many
+    /// times the smallest, where that is above 0: for losses that are 0 at best, such as
+    /// divergences. `None`, the default, leaves out none.
+    pub choose_within: Option<f64>,
     /// The RCO optimiser.
     pub rco: RcoSettings,
     /// How RCO starts.
@@ -68,6 +72,7 @@ impl Default for SearchSettings {
             threads: 0,
             memory: 64,
             shortlist: 8,
+            choose_within: None,
             rco: RcoSettings::default(),
             warm_start: WarmStartSettings::default(),
             refine: RefineSettings::default(),

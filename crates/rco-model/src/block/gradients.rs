@@ -7,7 +7,7 @@ use super::flips::{ExpertFlips, FlipForm};
 use crate::engine::{Clock, Part};
 use crate::error::ModelError;
 use crate::key::WeightKey;
-use crate::ops::{bias_gradient, floats, vectorised, weight_gradient};
+use crate::ops::{Loop, bias_gradient, floats, vectorised, weight_gradient};
 use crate::weights::{WeightSource, rows_per_task};
 
 /// Values that a task adds up; a constant, so that the order of the sums is one too.
@@ -130,13 +130,28 @@ impl WeightGradient<'_> {
     }
 }
 
-/// `⟨g, o − w⟩` with partial sums that the compiler turns into vector instructions.
+/// `⟨g, o − w⟩`.
 fn dot_difference(g: &[f32], w: &[f32], o: &[f32]) -> f64 {
-    vectorised(|| {
+    vectorised(DotDifference { g, w, o })
+}
+
+/// The same with partial sums that the compiler turns into vector instructions.
+struct DotDifference<'a> {
+    g: &'a [f32],
+    w: &'a [f32],
+    o: &'a [f32],
+}
+
+impl Loop for DotDifference<'_> {
+    type Output = f64;
+
+    #[allow(clippy::inline_always, reason = "compiled for several machines")]
+    #[inline(always)]
+    fn run(self) -> f64 {
         let term = |g: f32, w: f32, o: f32| f64::from(g) * (f64::from(o) - f64::from(w));
         let mut sums = [0.0; 16];
         let ((g, g_rest), (w, w_rest), (o, o_rest)) =
-            (g.as_chunks::<16>(), w.as_chunks::<16>(), o.as_chunks::<16>());
+            (self.g.as_chunks::<16>(), self.w.as_chunks::<16>(), self.o.as_chunks::<16>());
         for ((g, w), o) in g.iter().zip(w).zip(o) {
             for i in 0..16 {
                 sums[i] += term(g[i], w[i], o[i]);
@@ -144,7 +159,7 @@ fn dot_difference(g: &[f32], w: &[f32], o: &[f32]) -> f64 {
         }
         let rest = g_rest.iter().zip(w_rest).zip(o_rest);
         sums.iter().sum::<f64>() + rest.map(|((g, w), o)| term(*g, *w, *o)).sum::<f64>()
-    })
+    }
 }
 
 /// Hands gradients to a visitor, and computes only those that it wants.

@@ -71,7 +71,11 @@ impl Footprint {
             program: PROGRAM,
             teacher,
             inputs: if load.gradient { blocks * states } else { 2 * states },
-            kept: if load.gradient { settings.keep_bytes as u64 } else { 0 },
+            kept: if load.gradient {
+                settings.keep_bytes as u64
+            } else {
+                Together::most(config, load).min(settings.keep_bytes as u64)
+            },
             block: (0..config.blocks.len()).map(|n| block(config, n, load)).max().unwrap_or(0),
             head: matrix + of_matrix + logits + 4 * states,
         }
@@ -91,10 +95,16 @@ fn chunk_rows(config: &ModelConfig, settings: &Settings, load: &Load) -> u64 {
 
 /// A block at work.
 fn block(config: &ModelConfig, layer: usize, load: &Load) -> u64 {
-    let rows = (load.sequences * load.length) as u64;
     let weights = config.block_weights(layer);
     let sizes = weights.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64);
     let (sum, largest) = sizes.fold((0, 0), |(sum, largest), n| (sum + n, n.max(largest)));
+    let back = u64::from(load.gradient);
+    VALUE * (sum + back * largest) + activations(config, layer, load)
+}
+
+/// What a block at work holds beside weights and their gradients.
+fn activations(config: &ModelConfig, layer: usize, load: &Load) -> u64 {
+    let rows = (load.sequences * load.length) as u64;
     let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
     let (width, share) = match config.blocks[layer].mlp {
         MlpConfig::Dense { width } => (width, 1),
@@ -108,7 +118,48 @@ fn block(config: &ModelConfig, layer: usize, load: &Load) -> u64 {
     let narrow = (6 + 4 * back) * (config.hidden * share) as u64;
     let heads = (3 + 3 * back) * (q + 2 * kv) as u64;
     let scores = (2 + 2 * back) * pairs as u64;
-    VALUE * (sum + back * largest + rows * (wide + narrow + heads) + scores)
+    VALUE * (rows * (wide + narrow + heads) + scores)
+}
+
+/// How many batches go forward together: through each block one after the other, so that it
+/// is read once, and how many of them at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Together {
+    /// Batches whose states are in memory.
+    pub(super) group: usize,
+    /// Batches that are in a block at the same time.
+    pub(super) abreast: usize,
+}
+
+/// The most that is worth it.
+const GROUP: usize = 64;
+const ABREAST: usize = 8;
+
+impl Together {
+    /// Uses the memory that a gradient would keep states in, which is free meanwhile.
+    pub(super) fn of(config: &ModelConfig, settings: &Settings, load: &Load) -> Self {
+        let (states, work) = Self::each(config, load);
+        let half = settings.keep_bytes as u64 / 2;
+        let further = |each: u64| usize::try_from(half / each.max(1)).unwrap_or(usize::MAX - 1);
+        Self {
+            group: (1 + further(states)).min(GROUP),
+            abreast: (1 + further(work)).min(ABREAST),
+        }
+    }
+
+    /// Bytes that the most of them take beside the first.
+    fn most(config: &ModelConfig, load: &Load) -> u64 {
+        let (states, work) = Self::each(config, load);
+        (GROUP as u64 - 1) * states + (ABREAST as u64 - 1) * work
+    }
+
+    /// Bytes of the states of a batch, and of what a block holds for it.
+    fn each(config: &ModelConfig, load: &Load) -> (u64, u64) {
+        let load = Load { gradient: false, ..*load };
+        let states = VALUE * 2 * (load.sequences * load.length * config.hidden) as u64;
+        let layers = 0..config.blocks.len();
+        (states, layers.map(|n| activations(config, n, &load)).max().unwrap_or(0))
+    }
 }
 
 impl Settings {

@@ -8,6 +8,7 @@ mod options;
 mod rate;
 mod settings;
 mod sweep;
+mod together;
 
 pub(crate) use clock::Clock;
 pub use clock::Part;

@@ -102,14 +102,9 @@ impl Model {
     /// # Errors
     /// Tokens outside the vocabulary, or a failed read.
     pub fn hidden(&self, batch: &Batch) -> Result<Hidden, ModelError> {
-        let tables = self.tables(batch)?;
-        let mut x = self.embed(batch)?;
-        for layer in 0..self.config.blocks.len() {
-            let weights = self.block_weights(layer)?;
-            let block = self.block(layer, &weights, &tables, batch);
-            x = self.clock.run(Part::Forward, || block.forward(&x))?.0;
-        }
-        Ok(Hidden(self.final_norm(&x)?.0))
+        let mut states = self.hidden_of_each(&[batch])?;
+        // One batch has one result.
+        Ok(states.swap_remove(0))
     }
 
     /// Runs forward and shows `visitor` the input of every matrix of the blocks, and that
@@ -165,8 +160,8 @@ impl Model {
     /// # Errors
     /// As [`Model::hidden`], a target that does not fit, or a loss that is not finite.
     pub fn loss(&self, batch: &Batch, target: Target<'_>) -> Result<LossReport, ModelError> {
-        let (head, hidden) = (self.head()?, self.hidden(batch)?);
-        self.compare(&head, &hidden, batch, target)
+        let mut reports = self.losses(&[(batch, target)])?;
+        Ok(reports.swap_remove(0))
     }
 
     /// Loss of states that were computed before.

@@ -3,7 +3,7 @@
 //! Exponentials are taken in the type of the logits, sums in f64. Loops go through sixteen
 //! sums side by side, which the compiler turns into vector instructions.
 
-use crate::ops::{exp, vectorised};
+use crate::ops::{Loop, exp, vectorised};
 
 /// Sums side by side.
 const LANES: usize = 16;
@@ -110,7 +110,29 @@ pub(super) fn kl_row<T: Real>(
     label: Option<u32>,
     gradient: Option<(&mut [T], f64)>,
 ) -> RowLoss {
-    let (s, t, loss) = vectorised(|| {
+    let (s, t, loss) = vectorised(Kl { student, teacher, gradient });
+    RowLoss {
+        loss,
+        nll: s.nll(student, label),
+        teacher_nll: t.nll(teacher, label),
+        same_top: Some(s.top == t.top),
+    }
+}
+
+/// Both softmaxes, the divergence, and the gradient.
+struct Kl<'a, T> {
+    student: &'a [T],
+    teacher: &'a [T],
+    gradient: Option<(&'a mut [T], f64)>,
+}
+
+impl<T: Real> Loop for Kl<'_, T> {
+    type Output = (Softmax<T>, Softmax<T>, f64);
+
+    #[allow(clippy::inline_always, reason = "compiled for several machines")]
+    #[inline(always)]
+    fn run(self) -> Self::Output {
+        let Self { student, teacher, gradient } = self;
         let (s, t) = (Softmax::of(student), Softmax::of(teacher));
         let loss = divergence(student, teacher, &s, &t);
         if let Some((gradient, scale)) = gradient {
@@ -121,12 +143,6 @@ pub(super) fn kl_row<T: Real>(
             }
         }
         (s, t, loss)
-    });
-    RowLoss {
-        loss,
-        nll: s.nll(student, label),
-        teacher_nll: t.nll(teacher, label),
-        same_top: Some(s.top == t.top),
     }
 }
 
@@ -158,26 +174,54 @@ pub(super) fn cross_entropy_row<T: Real>(
     label: u32,
     gradient: Option<(&mut [T], f64)>,
 ) -> RowLoss {
-    let s = vectorised(|| {
-        let s = Softmax::of(student);
-        if let Some((gradient, scale)) = gradient {
-            let factor = scale / s.sum;
-            for (g, &x) in gradient.iter_mut().zip(student) {
-                *g = T::from_f64(x.exp_minus(s.max) * factor);
-            }
-            let at = label as usize;
-            gradient[at] = T::from_f64((s.prob(student[at]) - 1.0) * scale);
-        }
-        s
-    });
+    let s = vectorised(CrossEntropy { student, label, gradient });
     let nll = s.log_sum - student[label as usize].to_f64();
     RowLoss { loss: nll, nll: Some(nll), teacher_nll: None, same_top: None }
+}
+
+/// The softmax and the gradient.
+struct CrossEntropy<'a, T> {
+    student: &'a [T],
+    label: u32,
+    gradient: Option<(&'a mut [T], f64)>,
+}
+
+impl<T: Real> Loop for CrossEntropy<'_, T> {
+    type Output = Softmax<T>;
+
+    #[allow(clippy::inline_always, reason = "compiled for several machines")]
+    #[inline(always)]
+    fn run(self) -> Softmax<T> {
+        let s = Softmax::of(self.student);
+        if let Some((gradient, scale)) = self.gradient {
+            let factor = scale / s.sum;
+            for (g, &x) in gradient.iter_mut().zip(self.student) {
+                *g = T::from_f64(x.exp_minus(s.max) * factor);
+            }
+            let at = self.label as usize;
+            gradient[at] = T::from_f64((s.prob(self.student[at]) - 1.0) * scale);
+        }
+        s
+    }
+}
+
+/// A softmax by itself.
+struct OneSoftmax<'a, T>(&'a [T]);
+
+impl<T: Real> Loop for OneSoftmax<'_, T> {
+    type Output = Softmax<T>;
+
+    #[allow(clippy::inline_always, reason = "compiled for several machines")]
+    #[inline(always)]
+    fn run(self) -> Softmax<T> {
+        Softmax::of(self.0)
+    }
 }
 
 /// The token that `uniform` in `0..1` draws from the distribution of a row: the first at
 /// which the sum of the probabilities exceeds it.
 pub(super) fn drawn_label<T: Real>(logits: &[T], uniform: f64) -> u32 {
-    let s = vectorised(|| Softmax::of(logits));
+    let s = vectorised(OneSoftmax(logits));
     let mut sum = 0.0;
     for (label, &x) in (0_u32..).zip(logits) {
         sum += s.prob(x);

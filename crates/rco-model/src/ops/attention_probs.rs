@@ -6,7 +6,8 @@ use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
 use super::exp::exp;
-use super::host::{dot, floats, rows_per_task, vectorised};
+use super::compiled::{Loop, vectorised};
+use super::host::{dot, floats, rows_per_task};
 
 /// Which keys the rows of a matrix of scores may see.
 ///
@@ -58,13 +59,8 @@ pub(crate) fn attention_probs(scores: &Tensor, scale: f64, mask: Mask) -> Result
         let task = per_task * width;
         let tasks = probs.par_chunks_mut(task).zip(scores.par_chunks(task));
         tasks.enumerate().for_each(|(t, (probs, scores))| {
-            vectorised(|| {
-                let pairs = probs.chunks_mut(width).zip(scores.chunks(width));
-                for (i, (probs, scores)) in pairs.enumerate() {
-                    let seen = mask.visible((t * per_task + i) % rows, width);
-                    softmax_row(&scores[seen.clone()], scale as f32, &mut probs[seen]);
-                }
-            });
+            let first = t * per_task;
+            vectorised(SoftmaxRows { scores, probs, width, first, rows, mask, scale: scale as f32 });
         });
         probs
     })?;
@@ -90,15 +86,7 @@ pub(crate) fn attention_probs_backward(probs: &Tensor, scale: f64, g: &Tensor) -
         let task = rows_per_task(width) * width;
         let inputs = probs.par_chunks(task).zip(g.par_chunks(task));
         out.par_chunks_mut(task).zip(inputs).for_each(|(out, (probs, g))| {
-            let rows = probs.chunks(width).zip(g.chunks(width));
-            vectorised(|| {
-                for (out, (probs, g)) in out.chunks_mut(width).zip(rows) {
-                    let mean = dot(probs, g);
-                    for ((out, p), g) in out.iter_mut().zip(probs).zip(g) {
-                        *out = p * (g - mean) * scale as f32;
-                    }
-                }
-            });
+            vectorised(SoftmaxBackwardRows { probs, g, out, width, scale: scale as f32 });
         });
         out
     })?;
@@ -108,6 +96,56 @@ pub(crate) fn attention_probs_backward(probs: &Tensor, scale: f64, g: &Tensor) -
     let pg = (probs * g)?;
     let mean = pg.sum_keepdim(D::Minus1)?;
     (pg - probs.broadcast_mul(&mean)?)? * scale
+}
+
+/// Rows of scores to rows of probabilities; the first is row `first % rows` of its matrix.
+struct SoftmaxRows<'a> {
+    scores: &'a [f32],
+    probs: &'a mut [f32],
+    width: usize,
+    first: usize,
+    rows: usize,
+    mask: Mask,
+    scale: f32,
+}
+
+impl Loop for SoftmaxRows<'_> {
+    type Output = ();
+
+    #[allow(clippy::inline_always, reason = "compiled for several machines")]
+    #[inline(always)]
+    fn run(self) {
+        let pairs = self.probs.chunks_mut(self.width).zip(self.scores.chunks(self.width));
+        for (i, (probs, scores)) in (self.first..).zip(pairs) {
+            let seen = self.mask.visible(i % self.rows, self.width);
+            softmax_row(&scores[seen.clone()], self.scale, &mut probs[seen]);
+        }
+    }
+}
+
+/// Gradients at rows of scores.
+struct SoftmaxBackwardRows<'a> {
+    probs: &'a [f32],
+    g: &'a [f32],
+    out: &'a mut [f32],
+    width: usize,
+    scale: f32,
+}
+
+impl Loop for SoftmaxBackwardRows<'_> {
+    type Output = ();
+
+    #[allow(clippy::inline_always, reason = "compiled for several machines")]
+    #[inline(always)]
+    fn run(self) {
+        let rows = self.probs.chunks(self.width).zip(self.g.chunks(self.width));
+        for (out, (probs, g)) in self.out.chunks_mut(self.width).zip(rows) {
+            let mean = dot(probs, g);
+            for ((out, p), g) in out.iter_mut().zip(probs).zip(g) {
+                *out = p * (g - mean) * self.scale;
+            }
+        }
+    }
 }
 
 #[allow(clippy::inline_always, reason = "callers compile it for several machines")]

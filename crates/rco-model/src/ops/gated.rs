@@ -4,7 +4,8 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::exp::exp;
-use super::host::{floats, rows_per_task, vectorised};
+use super::compiled::{Loop, vectorised};
+use super::host::{floats, rows_per_task};
 use crate::config::Activation;
 
 const ROOT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
@@ -21,15 +22,10 @@ pub(crate) fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Resul
         let task = rows_per_task(1);
         let inputs = gate.par_chunks(task).zip(up.par_chunks(task));
         y.par_chunks_mut(task).zip(inputs).for_each(|(y, (gate, up))| {
-            let values = y.iter_mut().zip(gate).zip(up);
             match activation {
-                Activation::Silu => vectorised(|| {
-                    for ((y, gate), up) in values {
-                        *y = silu(*gate).0 * up;
-                    }
-                }),
+                Activation::Silu => vectorised(SwiGlu { gate, up, y }),
                 Activation::GeluTanh => {
-                    for ((y, gate), up) in values {
+                    for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
                         *y = gelu_tanh(*gate).0 * up;
                     }
                 }
@@ -61,17 +57,12 @@ pub(crate) fn gated_backward(
         let inputs = gate.par_chunks(task).zip(up.par_chunks(task)).zip(g.par_chunks(task));
         let outputs = d_gate.par_chunks_mut(task).zip(d_up.par_chunks_mut(task));
         outputs.zip(inputs).for_each(|((d_gate, d_up), ((gate, up), g))| {
-            let inputs = gate.iter().zip(up).zip(g);
-            let values = d_gate.iter_mut().zip(d_up).zip(inputs);
             match activation {
-                Activation::Silu => vectorised(|| {
-                    for ((d_gate, d_up), ((gate, up), g)) in values {
-                        let (value, slope) = silu(*gate);
-                        (*d_gate, *d_up) = (g * up * slope, g * value);
-                    }
-                }),
+                Activation::Silu => vectorised(SwiGluBackward { gate, up, g, d_gate, d_up }),
                 Activation::GeluTanh => {
-                    for ((d_gate, d_up), ((gate, up), g)) in values {
+                    let inputs = gate.iter().zip(up).zip(g);
+                    for ((d_gate, d_up), ((gate, up), g)) in d_gate.iter_mut().zip(d_up).zip(inputs)
+                    {
                         let (value, slope) = gelu_tanh(*gate);
                         (*d_gate, *d_up) = (g * up * slope, g * value);
                     }
@@ -86,6 +77,49 @@ pub(crate) fn gated_backward(
     }
     let (value, slope) = primitive(gate, activation)?;
     Ok(((g * up)?.mul(&slope)?, (g * value)?))
+}
+
+/// `silu(gate) · up`.
+struct SwiGlu<'a> {
+    gate: &'a [f32],
+    up: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Loop for SwiGlu<'_> {
+    type Output = ();
+
+    #[allow(clippy::inline_always, reason = "compiled for several machines")]
+    #[inline(always)]
+    fn run(self) {
+        for ((y, gate), up) in self.y.iter_mut().zip(self.gate).zip(self.up) {
+            *y = silu(*gate).0 * up;
+        }
+    }
+}
+
+/// Gradients of [`SwiGlu`].
+struct SwiGluBackward<'a> {
+    gate: &'a [f32],
+    up: &'a [f32],
+    g: &'a [f32],
+    d_gate: &'a mut [f32],
+    d_up: &'a mut [f32],
+}
+
+impl Loop for SwiGluBackward<'_> {
+    type Output = ();
+
+    #[allow(clippy::inline_always, reason = "compiled for several machines")]
+    #[inline(always)]
+    fn run(self) {
+        let inputs = self.gate.iter().zip(self.up).zip(self.g);
+        let outputs = self.d_gate.iter_mut().zip(self.d_up);
+        for ((d_gate, d_up), ((gate, up), g)) in outputs.zip(inputs) {
+            let (value, slope) = silu(*gate);
+            (*d_gate, *d_up) = (g * up * slope, g * value);
+        }
+    }
 }
 
 /// Value and derivative of `x · sigmoid(x)`.

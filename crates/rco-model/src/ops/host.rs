@@ -11,14 +11,6 @@ pub(super) fn rows_per_task(width: usize) -> usize {
     (TASK / width.max(1)).max(1)
 }
 
-/// Runs loops with the widest vector instructions of the machine. What they compute does not
-/// depend on which these are: nothing is fused or reordered.
-#[allow(clippy::inline_always, reason = "the loops have to end up inside the dispatch")]
-#[inline(always)]
-pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(f)
-}
-
 /// Calls `f` with the values of the tensors, row after row, if all are f32 on the CPU.
 pub(crate) fn floats<const N: usize, R>(
     tensors: [&Tensor; N],

@@ -9,6 +9,7 @@
 
 mod activations;
 mod attention_probs;
+mod compiled;
 mod exp;
 mod gated;
 mod host;
@@ -20,9 +21,10 @@ mod soft_cap;
 pub use activations::ActivationRounding;
 pub(crate) use activations::round_activations;
 pub(crate) use attention_probs::{Mask, attention_probs, attention_probs_backward};
+pub(crate) use compiled::{Loop, vectorised};
 pub(crate) use exp::exp;
 pub(crate) use gated::{gated, gated_backward};
-pub(crate) use host::{floats, vectorised};
+pub(crate) use host::floats;
 pub(crate) use linear::{bias_gradient, linear, linear_backward, weight_gradient};
 pub(crate) use rms_norm::{rms_norm, rms_norm_backward};
 pub(crate) use rotary::RotaryTable;

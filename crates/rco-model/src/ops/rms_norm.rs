@@ -3,7 +3,8 @@
 use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
-use super::host::{dot, floats, rows_per_task, vectorised};
+use super::compiled::{Loop, vectorised};
+use super::host::{dot, floats, rows_per_task};
 
 /// `x / √(mean(x²) + eps) · (weight + offset)` over the last dimension, which has the
 /// width of `weight [width]`.
@@ -16,14 +17,7 @@ pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, offset: f64) -> Re
         let mut y = vec![0.0; x.len()];
         let task = rows_per_task(width) * width;
         y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| {
-            vectorised(|| {
-                for (y, x) in y.chunks_mut(width).zip(x.chunks(width)) {
-                    let r = inverse_rms(x, eps);
-                    for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
-                        *y = x * r * (w + offset as f32);
-                    }
-                }
-            });
+            vectorised(Normalise { x, weight, offset: offset as f32, eps, y });
         });
         y
     })?;
@@ -64,12 +58,7 @@ pub(crate) fn rms_norm_backward(
             .zip(x.par_chunks(task).zip(g.par_chunks(task)))
             .map(|(dx, (x, g))| {
                 let mut dw = vec![0.0; if with_weight { width } else { 0 }];
-                let rows = x.chunks(width).zip(g.chunks(width));
-                vectorised(|| {
-                    for (dx, (x, g)) in dx.chunks_mut(width).zip(rows) {
-                        backward_row(x, &weight, eps, g, dx, &mut dw);
-                    }
-                });
+                vectorised(Backward { x, weight: &weight, eps, g, dx, dw: &mut dw });
                 dw
             })
             .collect();
@@ -93,6 +82,55 @@ pub(crate) fn rms_norm_backward(
     let input = (gw - n.broadcast_mul(&mean)?)?.broadcast_mul(&r)?;
     let weight = if with_weight { Some((g * n)?.reshape(((), width))?.sum(0)?) } else { None };
     Ok(RmsNormGradients { input, weight })
+}
+
+/// Rows as wide as the weight.
+struct Normalise<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    offset: f32,
+    eps: f64,
+    y: &'a mut [f32],
+}
+
+impl Loop for Normalise<'_> {
+    type Output = ();
+
+    #[allow(clippy::inline_always, reason = "compiled for several machines")]
+    #[inline(always)]
+    fn run(self) {
+        let width = self.weight.len();
+        for (y, x) in self.y.chunks_mut(width).zip(self.x.chunks(width)) {
+            let r = inverse_rms(x, self.eps);
+            for ((y, x), w) in y.iter_mut().zip(x).zip(self.weight) {
+                *y = x * r * (w + self.offset);
+            }
+        }
+    }
+}
+
+/// Gradients of rows; `weight` has the offset added.
+struct Backward<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    eps: f64,
+    g: &'a [f32],
+    dx: &'a mut [f32],
+    dw: &'a mut [f32],
+}
+
+impl Loop for Backward<'_> {
+    type Output = ();
+
+    #[allow(clippy::inline_always, reason = "compiled for several machines")]
+    #[inline(always)]
+    fn run(self) {
+        let width = self.weight.len();
+        let rows = self.x.chunks(width).zip(self.g.chunks(width));
+        for (dx, (x, g)) in self.dx.chunks_mut(width).zip(rows) {
+            backward_row(x, self.weight, self.eps, g, dx, self.dw);
+        }
+    }
 }
 
 #[allow(clippy::inline_always, reason = "callers compile it for several machines")]

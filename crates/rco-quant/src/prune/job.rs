@@ -401,8 +401,8 @@ impl PruneJob {
         let count = texts.domains.len().max(1);
         let mut by_domain = vec![Comparison::default(); count];
         let (mut window, mut sum, mut tokens) = (0, 0.0, 0);
-        for n in 0..teacher.heldout.len() {
-            let report = teacher.loss(model, &teacher.heldout, n)?;
+        let reports = teacher.losses(model, &teacher.heldout, 0..teacher.heldout.len())?;
+        for (n, report) in reports.into_iter().enumerate() {
             let batch = teacher.heldout.batch(n);
             let len = batch.sequence_len();
             for s in 0..batch.sequences() {

@@ -121,8 +121,7 @@ impl<'a> PruneLoss<'a> {
     fn mean(&self, plan: &Assignment, taught: &Taught) -> Result<f64, PruneError> {
         let model = self.model(plan)?;
         let (mut sum, mut tokens) = (0.0, 0);
-        for n in 0..taught.len() {
-            let report = self.teacher.loss(&model, taught, n)?;
+        for report in self.teacher.losses(&model, taught, 0..taught.len())? {
             sum += report.tokens.iter().map(|t| t.loss).sum::<f64>();
             tokens += report.tokens.len();
         }

@@ -137,3 +137,29 @@ fn measured_losses_mend_scores_that_are_wrong_by_a_factor() {
     assert!(gaps[0] > 0.05, "the scores are no test: {gaps:?}");
     assert!(gaps[1] < 0.2 * gaps[0], "{gaps:?}");
 }
+
+#[test]
+fn plans_that_are_much_worse_on_calibration_are_not_measured_on_held_out_data() {
+    let mut left_out = 0;
+    for seed in 0..6 {
+        let problem = problem(&Spec { seed, ..Spec::default() });
+        let all = quick(MethodName::Portfolio);
+        let near = SearchSettings { choose_within: Some(1.01), ..all.clone() };
+        let all = run(&problem, &mut Synthetic::quadratic(&problem, seed), &all);
+        let near = run(&problem, &mut Synthetic::quadratic(&problem, seed), &near);
+        let losses = |o: &SearchOutcome| -> Vec<f64> {
+            o.candidates.iter().filter_map(|c| c.loss_calibration).collect()
+        };
+        let least = losses(&all).into_iter().fold(f64::MAX, f64::min);
+        if least > 0.0 {
+            assert!(losses(&near).iter().all(|&loss| loss <= 1.01 * least), "seed {seed}");
+            left_out += all.candidates.len() - near.candidates.len();
+        } else {
+            // A ratio of losses that may be negative says nothing.
+            assert_eq!(all.candidates.len(), near.candidates.len());
+        }
+        // The objective is the same on both splits: the best is among the nearest.
+        assert_eq!(all.assignment, near.assignment);
+    }
+    assert!(left_out > 0);
+}

@@ -14,6 +14,9 @@ use rco_quant::QuantError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BenchError {
+    /// What a benchmark cannot do.
+    #[error("no benchmark can be made of {0}")]
+    Unsupported(&'static str),
     /// An instance could not be built.
     #[error("an instance could not be built: {0}")]
     Problem(#[from] ProblemError),

@@ -20,7 +20,7 @@ use rco_model::head::Head;
 use rco_model::text::{Corpus, Side, TextSettings};
 use rco_model::{Batch, Model};
 use rco_quant::QuantError;
-use rco_quant::job::{Job, Prepared, Reporter};
+use rco_quant::job::{EngineMeasure, Job, Prepared, Reporter};
 use rco_quant::known;
 use rco_quant::objective::PlanLoss;
 use rco_quant::teacher::{Taught, kl};
@@ -82,7 +82,8 @@ pub fn run(
     report: &mut dyn FnMut(&Row),
 ) -> Result<Vec<Row>, BenchError> {
     let prepared = job.prepare(folder, reporter)?;
-    let original = prepared.candidates.original()?;
+    let engine = prepared.engine().ok_or(BenchError::Unsupported("a job without gradients"))?;
+    let original = engine.candidates.original()?;
     let head = original.head().map_err(QuantError::from)?;
     reporter.stage("held-out texts", None);
     let judges = judges(job, settings, &original)?;
@@ -90,6 +91,7 @@ pub fn run(
         job,
         settings,
         prepared: &prepared,
+        engine,
         head,
         judges,
         rows: Vec::new(),
@@ -136,6 +138,7 @@ struct Bench<'a> {
     job: &'a Job,
     settings: &'a QuantizeSettings,
     prepared: &'a Prepared,
+    engine: &'a EngineMeasure,
     head: Head,
     judges: Vec<Judge>,
     rows: Vec<Row>,
@@ -154,9 +157,10 @@ impl Bench<'_> {
         for preset in Preset::all() {
             let path = files.join(format!("{}.gguf", preset.name()));
             if !path.exists() {
-                let (source, matrix) = (&self.job.settings().model, &self.prepared.importance);
+                let source = &self.job.settings().model;
+                let matrix = self.prepared.importance.as_ref();
                 // Some recipes cannot be made of some models.
-                if rco_ggml::quantise_file(source, &path, preset, Some(matrix), threads).is_err() {
+                if rco_ggml::quantise_file(source, &path, preset, matrix, threads).is_err() {
                     continue;
                 }
             }
@@ -169,7 +173,7 @@ impl Bench<'_> {
         let chosen: Vec<_> = near.chain(made.iter().skip(above).take(1)).cloned().collect();
         for (bytes, name, path) in chosen {
             let file = Arc::new(GgufModel::open(&path).map_err(QuantError::from)?);
-            let model = self.prepared.candidates.other(file)?;
+            let model = self.engine.candidates.other(file)?;
             self.judge(budget, &format!("llama.cpp {name}"), bytes, &model, None, 0.0)?;
         }
         Ok(())
@@ -189,13 +193,14 @@ impl Bench<'_> {
             },
             ..full.clone()
         };
-        let errors = self.prepared.candidates.distortions(&self.prepared.groups);
-        let relative = self.prepared.candidates.relative_distortions(&self.prepared.groups);
+        let Prepared { database, groups, .. } = self.prepared;
+        let errors = database.distortions(groups.menu());
+        let relative = database.relative_distortions(groups.menu());
 
         let known = self.known(budget)?;
         if let Some((name, plan)) = known.first().cloned() {
             let bytes = self.prepared.groups.bytes(&plan);
-            let model = self.prepared.candidates.model(&plan)?;
+            let model = self.engine.candidates.model(&plan)?;
             self.judge(budget, &name, bytes, &model, None, 0.0)?;
         }
         let proxy = one(MethodName::Proxy);
@@ -240,7 +245,7 @@ impl Bench<'_> {
             let of_method = outcome.candidates.iter().filter(|c| c.method == method);
             let best = of_method.min_by(|a, b| a.loss_heldout.total_cmp(&b.loss_heldout));
             if let Some(best) = best {
-                let model = self.prepared.candidates.model(&best.assignment)?;
+                let model = self.engine.candidates.model(&best.assignment)?;
                 let bytes = self.prepared.groups.bytes(&best.assignment);
                 self.judge(budget, name, bytes, &model, None, 0.0)?;
             }
@@ -251,7 +256,7 @@ impl Bench<'_> {
     fn known(&self, budget: u64) -> Result<Vec<(String, Assignment)>, BenchError> {
         let Prepared { groups, importance, database, .. } = self.prepared;
         let source = &self.job.settings().model;
-        Ok(known::plans(groups, source, Some(importance), database.foreign(), budget)?)
+        Ok(known::plans(groups, source, importance.as_ref(), database.foreign(), budget)?)
     }
 
     fn search(
@@ -263,10 +268,10 @@ impl Bench<'_> {
         settings: &SearchSettings,
     ) -> Result<SearchOutcome, BenchError> {
         let work = self.job.settings().effort.plan();
-        let Prepared { groups, candidates, teacher, origin, .. } = self.prepared;
+        let Prepared { groups, origin, .. } = self.prepared;
+        let EngineMeasure { candidates, teacher } = self.engine;
         let problem = groups.problem(budget, &[])?;
-        let measured = work.measured.div_ceil(work.per_gradient);
-        let seed = settings.seed;
+        let (measured, seed) = (work.measured_batches(), settings.seed);
         let mut loss =
             PlanLoss::new(candidates, teacher, measured, seed, scores.to_vec(), known, origin);
         if self.curved {

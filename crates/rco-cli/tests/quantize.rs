@@ -89,6 +89,59 @@ fn the_file_fits_and_llama_cpp_agrees() {
 }
 
 #[test]
+fn without_gradients_llama_cpp_measures_the_plans() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = |output: &str| {
+        let mut command = quantize(folder.path(), output);
+        command.args(["--size", "5MB", "--json", "--no-gradients"]);
+        command
+    };
+    let (code, out, err) = run(&mut job("out.gguf"));
+    assert_eq!(code, 0, "{err}");
+    let outcome: Value = serde_json::from_str(&out).unwrap();
+    let file = &outcome["files"][0];
+    assert!(file["bytes"].as_u64().unwrap() <= 5_000_000);
+    let search = &file["search"];
+    assert_eq!(search["counts"]["gradients"], 0);
+    assert!(search["counts"]["calibration"].as_u64().unwrap() > 8, "{search}");
+    // llama.cpp measured it in the search and afterwards, each time on the same windows.
+    let found = search["loss_heldout"].as_f64().unwrap();
+    let runtime = file["verified"]["runtime"]["kl_mean"]["value"].as_f64().unwrap();
+    assert!((found - runtime).abs() < 1e-9, "{found} in the search, {runtime} afterwards");
+    assert!(file["verified"]["engine"].is_null());
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    // The same again is the same to the byte.
+    let (code, _, err) = run(job("again.gguf").args(["--threads", "1"]));
+    assert_eq!(code, 0, "{err}");
+    let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    assert!(read("out.gguf") == read("again.gguf"));
+}
+
+#[test]
+fn a_model_that_the_engine_does_not_know_is_told_what_does_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("unknown.gguf");
+    let source = rco_formats::gguf::Gguf::open(model()).unwrap();
+    let mut writer = rco_formats::gguf::GgufWriter::copy_of(&source).unwrap();
+    writer.metadata_mut().set("general.architecture", "stablelm").unwrap();
+    writer.write(&path, rco_formats::atomic::WriteOptions::default()).unwrap();
+    let job = |flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rco"));
+        command.arg("quantize").arg(&path).args(["--size", "5MB", "-o", "out.gguf"]);
+        command.args(["--types", "Q4_0,Q6_K,Q8_0", "--text"]).arg(text());
+        command.args(flags).current_dir(folder.path());
+        run(&mut command)
+    };
+    let (code, _, err) = job(&[]);
+    assert_eq!(code, 4, "{err}");
+    assert!(err.contains("stablelm") && err.contains("--no-gradients"), "{err}");
+    let (code, out, err) = job(&["--no-gradients", "--dry-run"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("stablelm"), "{out}");
+}
+
+#[test]
 fn a_run_that_is_killed_goes_on_to_the_same_bytes_on_any_number_of_threads() {
     let folder = tempfile::tempdir().unwrap();
     let job = |name: &str, threads: &str| {

@@ -109,12 +109,17 @@ pub struct WorkPlan {
 /// A plan whose loss on the calibration windows is so many times the best one's is not measured
 /// on the held-out windows: all plans are measured on the same windows, on which plans differ
 /// by far less than windows do.
-const WITHIN: f64 = 1.25;
+const WITHIN: f64 = 1.1;
 
 /// Evaluations beside steps and polish: of known plans, and of what RCO is rounded to.
 const BESIDES: u64 = 20;
 
 impl WorkPlan {
+    /// Batches of the calibration text that a plan is measured on.
+    pub fn measured_batches(&self) -> usize {
+        self.measured.div_ceil(self.per_gradient)
+    }
+
     /// The settings of a search of the portfolio for one budget.
     pub fn search(&self, seed: u64) -> SearchSettings {
         let mut out = SearchSettings { seed, ..SearchSettings::default() };
@@ -133,6 +138,16 @@ impl WorkPlan {
         out.polish.draws = 4;
         out.shortlist = 4;
         out.choose_within = Some(WITHIN);
+        out
+    }
+
+    /// The same for a loss without gradients, whose scores are errors of weights: what they
+    /// say of one tensor against another is wrong by more than sensitivities are.
+    pub fn search_without_gradients(&self, seed: u64) -> SearchSettings {
+        let mut out = self.search(seed);
+        out.refine.plans = self.refine + self.polish;
+        out.refine.spread = 1.0;
+        out.refine.rescale = true;
         out
     }
 }

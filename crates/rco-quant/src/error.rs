@@ -185,6 +185,13 @@ pub enum QuantError {
     /// The model engine.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// An architecture that the engine has no forward pass of.
+    #[error(
+        "{0}: there are no gradients of this model. With --no-gradients its plans are ranked by \
+         weight errors and measured in llama.cpp instead; that finds less (README, \
+         \"Models that rco cannot run\"), but keeps to the budget all the same"
+    )]
+    NoEngine(ModelError),
     /// A text gives not one window.
     #[error(
         "{text} has {found} tokens, one window takes {needed}: give more text, or ask for \

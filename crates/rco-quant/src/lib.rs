@@ -27,6 +27,7 @@ pub mod objective;
 pub mod output;
 pub mod prune;
 pub mod rules;
+pub mod runtime_loss;
 mod samples;
 pub mod size;
 pub mod states;

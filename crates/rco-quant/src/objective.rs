@@ -12,7 +12,7 @@ use rco_model::engine::{OptionGradients, OptionTensors, Settings};
 use rco_model::weights::{GgufWeights, WeightSource};
 use rco_model::{Model, WeightKey};
 
-use crate::database::{Distortion, OptionDatabase};
+use crate::database::OptionDatabase;
 use crate::error::QuantError;
 use crate::groups::Groups;
 use crate::hash::sha256;
@@ -163,26 +163,6 @@ impl Candidates {
     pub fn other(&self, file: Arc<GgufModel>) -> Result<Model, QuantError> {
         let weights = GgufWeights::new(file, &self.config)?;
         Ok(Model::new(Arc::clone(&self.config), Arc::new(weights), self.settings)?)
-    }
-
-    /// Distortions of all options, absolute, in the flat order.
-    pub fn distortions(&self, groups: &Groups) -> Vec<f64> {
-        self.each(groups, |d| d.absolute)
-    }
-
-    /// Distortions of all options, relative to the tensor, in the flat order.
-    pub fn relative_distortions(&self, groups: &Groups) -> Vec<f64> {
-        self.each(groups, |d| d.relative)
-    }
-
-    fn each(&self, groups: &Groups, value: impl Fn(Distortion) -> f64) -> Vec<f64> {
-        let mut out = Vec::with_capacity(self.option_count());
-        for choice in &groups.menu().choices {
-            for &form in &choice.forms {
-                out.push(self.database.distortion(choice, form).map_or(0.0, &value));
-            }
-        }
-        out
     }
 
     /// First flat option of each group, and their number.

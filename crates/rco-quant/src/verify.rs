@@ -30,6 +30,16 @@ const SLACK: f64 = 2e-5;
 pub struct Verified {
     /// The file against the original, both in llama.cpp.
     pub runtime: Summary,
+    /// What our engine makes of the same, if it runs the model.
+    #[serde(flatten)]
+    pub checked: Option<EngineCheck>,
+    /// What the file wrote after a prompt, prompt included.
+    pub sentence: String,
+}
+
+/// The same plan in our engine.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct EngineCheck {
     /// The plan against the original in our engine on the same tokens, activations rounded
     /// as llama.cpp does.
     pub engine: Summary,
@@ -41,8 +51,6 @@ pub struct Verified {
     pub difference_error: f64,
     /// The difference allowed.
     pub allowed: f64,
-    /// What the file wrote after a prompt, prompt included.
-    pub sentence: String,
 }
 
 /// Checks that a file has the size and the types that were planned.
@@ -136,27 +144,17 @@ pub fn verify_models(
         ours.add(&report);
     }
     drop((rounded_original, rounded, head));
-    let context = wanted.iter().map(|(w, _)| w.len()).max().unwrap_or(1).max(SENTENCE * 4);
-    let settings = RuntimeSettings { threads, context };
-    let mut original = Runtime::open(source, &settings)?;
-    let mut compressed = Runtime::open(file, &settings)?;
+    let windows = wanted.iter().map(|(window, _)| window.as_slice());
+    let (reports, sentence) = run_in_runtime(source, file, windows, threads, prompt)?;
     let mut differences = Vec::new();
-    for (window, losses) in &wanted {
-        let report =
-            compare_logits(window, &original.logits(window)?, &compressed.logits(window)?)?;
+    for (report, (_, losses)) in reports.iter().zip(&wanted) {
         differences.extend(report.tokens.iter().zip(losses).map(|(t, ours)| t.loss - ours));
-        theirs.add(&report);
+        theirs.add(report);
     }
-    drop(original);
-    let mut tokens = compressed.vocabulary().encode(prompt, true);
-    tokens.truncate(context - SENTENCE);
-    let more = compressed.generate(&tokens, SENTENCE, Sampling::Greedy)?;
-    tokens.extend(more);
-    let sentence = compressed.vocabulary().decode(&tokens);
     let (Some(runtime), Some(engine), Some(exact)) =
         (theirs.summary(), ours.summary(), exact.summary())
     else {
-        return Err(QuantError::Overflow { what: "no held-out text; the number of windows" });
+        return Err(NO_TEXT);
     };
     let n = differences.len() as f64;
     let difference = differences.iter().sum::<f64>() / n;
@@ -172,5 +170,54 @@ pub fn verify_models(
             allowed,
         });
     }
-    Ok(Verified { runtime, engine, exact, difference, difference_error, allowed, sentence })
+    let checked = EngineCheck { engine, exact, difference, difference_error, allowed };
+    Ok(Verified { runtime, checked: Some(checked), sentence })
+}
+
+const NO_TEXT: QuantError =
+    QuantError::Overflow { what: "no held-out text; the number of windows" };
+
+/// Loads the original and the file in llama.cpp and compares them on `windows`, without our
+/// engine.
+///
+/// # Errors
+/// A file that the runtime cannot load.
+pub fn verify_in_runtime<'a>(
+    source: &Path,
+    file: &Path,
+    windows: impl IntoIterator<Item = &'a [u32]>,
+    threads: usize,
+    prompt: &str,
+) -> Result<Verified, QuantError> {
+    let (reports, sentence) = run_in_runtime(source, file, windows, threads, prompt)?;
+    let mut comparison = Comparison::default();
+    reports.iter().for_each(|report| comparison.add(report));
+    let runtime = comparison.summary().ok_or(NO_TEXT)?;
+    Ok(Verified { runtime, checked: None, sentence })
+}
+
+/// The file against the original on each window, and what the file writes.
+fn run_in_runtime<'a>(
+    source: &Path,
+    file: &Path,
+    windows: impl IntoIterator<Item = &'a [u32]>,
+    threads: usize,
+    prompt: &str,
+) -> Result<(Vec<LossReport>, String), QuantError> {
+    let windows: Vec<&[u32]> = windows.into_iter().collect();
+    let context = windows.iter().map(|w| w.len()).max().unwrap_or(1).max(SENTENCE * 4);
+    let settings = RuntimeSettings { threads, context };
+    let mut original = Runtime::open(source, &settings)?;
+    let mut compressed = Runtime::open(file, &settings)?;
+    let mut reports = Vec::with_capacity(windows.len());
+    for window in windows {
+        let (teacher, model) = (original.logits(window)?, compressed.logits(window)?);
+        reports.push(compare_logits(window, &teacher, &model)?);
+    }
+    drop(original);
+    let mut tokens = compressed.vocabulary().encode(prompt, true);
+    tokens.truncate(context - SENTENCE);
+    let more = compressed.generate(&tokens, SENTENCE, Sampling::Greedy)?;
+    tokens.extend(more);
+    Ok((reports, compressed.vocabulary().decode(&tokens)))
 }

@@ -37,6 +37,7 @@ fn job() -> Job {
         pins: Vec::new(),
         ties: Vec::new(),
         fuse_friendly: false,
+        gradients: true,
         effort: Effort::Trial,
         seed: 1,
         memory: None,
@@ -66,10 +67,11 @@ fn with_curvature_the_gradient_foretells_what_moves_do_and_without_it_does_not()
     let plan = groups.nearest(|_| Some(Form::own(TensorType::Q4_K)));
 
     // A quantisation type is all or nothing: a move's change is far from infinitesimal.
-    let measured_on = prepared.teacher.calibration.len();
+    let engine = prepared.engine().unwrap();
+    let measured_on = engine.teacher.calibration.len();
     let mut loss = PlanLoss::new(
-        &prepared.candidates,
-        &prepared.teacher,
+        &engine.candidates,
+        &engine.teacher,
         measured_on,
         1,
         prepared.scores.clone(),

@@ -55,8 +55,9 @@ pub fn search(
         .map_err(|source| SearchError::Threads { threads: settings.threads, source })?;
     let separable = objective.is_separable();
     let knows_plans = !objective.known_plans().is_empty();
+    let gradients = objective.has_gradients();
     let mut oracle = Oracle::new(problem, objective, settings.memory)?;
-    if settings.polishes() {
+    if settings.polishes() && gradients {
         oracle.keep_gradients();
     }
     // Budgets that cannot be met together are reported before any work is done.
@@ -66,7 +67,7 @@ pub fn search(
         Some(checkpoint) => checkpoint::read(&checkpoint.dir, &fingerprint)?,
         None => None,
     };
-    let stages = stages(settings, separable, knows_plans);
+    let stages = stages(settings, separable, knows_plans, gradients);
     let start = StartEvent { resumed_at: saved.as_ref().map(|s| s.steps), stages: stages.clone() };
     observer.on_start(&start).map_err(SearchError::Observer)?;
     let mut driver = Driver {

@@ -114,6 +114,12 @@ pub trait Objective {
         &[]
     }
 
+    /// Whether [`Objective::evaluate`] gives option gradients. Without them the portfolio does
+    /// without RCO and polish: it chooses among known plans and those of corrected scores.
+    fn has_gradients(&self) -> bool {
+        true
+    }
+
     /// Whether the loss is exactly the sum of [`Objective::proxy_scores`] over the
     /// chosen options, so that the exact knapsack solves the problem.
     fn is_separable(&self) -> bool {

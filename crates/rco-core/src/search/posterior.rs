@@ -13,8 +13,6 @@ use crate::rng::Stream;
 
 /// Standard deviation of `γ`.
 const COMMON: f64 = 0.5;
-/// Standard deviation of `ρ`.
-const DECISION: f64 = 0.25;
 /// Standard deviation of `ε`.
 const OPTION: f64 = 0.1;
 /// Standard deviation of what a sum of scores misses, as a share of the loss.
@@ -26,20 +24,24 @@ pub(super) struct Posterior<'a> {
     scores: &'a [f64],
     plans: &'a [Vec<u32>],
     losses: &'a [f64],
+    /// Standard deviation of `ρ`.
+    spread: f64,
     /// Lower Cholesky factor of the covariance of the losses, row after row.
     factor: Vec<f64>,
 }
 
 impl<'a> Posterior<'a> {
-    /// Conditions `scores` (flat order of the decisions) on the `losses` of `plans`.
+    /// Conditions `scores` (flat order of the decisions) on the `losses` of `plans`; those of
+    /// a decision are wrong by `spread` beforehand.
     pub(super) fn new(
         decisions: &'a Decisions,
         scores: &'a [f64],
         plans: &'a [Vec<u32>],
         losses: &'a [f64],
+        spread: f64,
     ) -> Self {
         let n = plans.len();
-        let mut out = Self { decisions, scores, plans, losses, factor: vec![0.0; n * n] };
+        let mut out = Self { decisions, scores, plans, losses, spread, factor: vec![0.0; n * n] };
         for i in 0..n {
             for j in 0..=i {
                 out.factor[i * n + j] = out.covariance(&plans[i], &plans[j]);
@@ -63,7 +65,7 @@ impl<'a> Posterior<'a> {
         let common = COMMON * random.normal();
         let mut drawn = vec![0.0; self.scores.len()];
         for d in 0..self.decisions.len() {
-            let own = DECISION * random.normal();
+            let own = self.spread * random.normal();
             for j in self.decisions.options_of(d) {
                 drawn[j] = self.scores[j] * (1.0 + common + own + OPTION * random.normal());
             }
@@ -98,7 +100,7 @@ impl<'a> Posterior<'a> {
         for (d, own) in own.iter().enumerate() {
             for j in self.decisions.options_of(d) {
                 let change = COMMON * COMMON * common
-                    + DECISION * DECISION * own
+                    + self.spread * self.spread * own
                     + OPTION * OPTION * single[j];
                 out[j] += self.scores[j] * change;
             }
@@ -111,7 +113,7 @@ impl<'a> Posterior<'a> {
         let mut sum = COMMON * COMMON * self.sum(a) * self.sum(b);
         for ((&k, &l), &start) in a.iter().zip(b).zip(offsets) {
             let (s, t) = (self.scores[start + k as usize], self.scores[start + l as usize]);
-            sum += DECISION * DECISION * s * t;
+            sum += self.spread * self.spread * s * t;
             if k == l {
                 sum += OPTION * OPTION * s * t;
             }
@@ -204,7 +206,7 @@ mod tests {
         for count in [4, 12, 40] {
             let plans = plans(count);
             let losses = losses(&truth, &plans);
-            let found = Posterior::new(problem.decisions(), &scores, &plans, &losses).mean();
+            let found = Posterior::new(problem.decisions(), &scores, &plans, &losses, 0.25).mean();
             let now = distance(&found, &truth);
             assert!(now < last, "{count} plans: {now} after {last}");
             last = now;
@@ -217,7 +219,7 @@ mod tests {
         let (problem, scores, truth) = setting();
         let plans = plans(10);
         let measured = losses(&truth, &plans);
-        let posterior = Posterior::new(problem.decisions(), &scores, &plans, &measured);
+        let posterior = Posterior::new(problem.decisions(), &scores, &plans, &measured, 0.25);
         let mean = posterior.mean();
         let mut random = stream(5, Purpose::Instance, 0);
         let count = 2000;
@@ -237,11 +239,11 @@ mod tests {
     #[test]
     fn without_losses_and_with_equal_plans_nothing_breaks() {
         let (problem, scores, truth) = setting();
-        let nothing = Posterior::new(problem.decisions(), &scores, &[], &[]);
+        let nothing = Posterior::new(problem.decisions(), &scores, &[], &[], 0.25);
         assert_eq!(nothing.mean(), scores);
         let plans = vec![plans(1).remove(0); 3];
         let losses = losses(&truth, &plans);
-        let found = Posterior::new(problem.decisions(), &scores, &plans, &losses).mean();
+        let found = Posterior::new(problem.decisions(), &scores, &plans, &losses, 0.25).mean();
         assert!(found.iter().all(|s| s.is_finite()));
     }
 }

@@ -9,6 +9,7 @@ use super::name::MethodName;
 use super::oracle::{Oracle, Sample};
 use super::posterior::Posterior;
 use super::settings::RefineSettings;
+use crate::decisions::Decisions;
 use crate::rng::{Purpose, stream};
 
 const NAME: MethodName = MethodName::Refine;
@@ -47,6 +48,27 @@ impl Refine {
         let plans = oracle.state.memory.plans().iter();
         plans.filter_map(|p| p.calibration.map(|loss| (p.choices.clone(), loss))).unzip()
     }
+
+    /// Scores whose sums agree with the losses in the median, if that is asked for.
+    fn scaled(
+        &self,
+        scores: Vec<f64>,
+        decisions: &Decisions,
+        plans: &[Vec<u32>],
+        losses: &[f64],
+    ) -> Vec<f64> {
+        if !self.settings.rescale {
+            return scores;
+        }
+        let sum = |plan: &[u32]| -> f64 {
+            plan.iter().zip(decisions.offsets()).map(|(&k, start)| scores[start + k as usize]).sum()
+        };
+        let ratios = plans.iter().zip(losses).map(|(plan, loss)| loss / sum(plan));
+        let mut ratios: Vec<f64> = ratios.filter(|r| r.is_finite() && *r > 0.0).collect();
+        ratios.sort_by(f64::total_cmp);
+        let Some(&scale) = ratios.get(ratios.len() / 2) else { return scores };
+        scores.iter().map(|score| score * scale).collect()
+    }
 }
 
 impl Method for Refine {
@@ -65,7 +87,9 @@ impl Method for Refine {
         let (mut plans, mut losses) =
             self.state.measured.take().unwrap_or_else(|| Self::begin(oracle));
         let decisions = oracle.decisions();
-        let posterior = Posterior::new(decisions, &scores, &plans, &losses);
+        let spread = self.settings.spread;
+        let scores = self.scaled(scores, decisions, &plans, &losses);
+        let posterior = Posterior::new(decisions, &scores, &plans, &losses, spread);
         let mean = posterior.mean();
         let values = |scores: &[f64]| scores.iter().map(|s| -s).collect::<Vec<f64>>();
         let expected = oracle.knapsack(&values(&mean))?;
@@ -92,7 +116,7 @@ impl Method for Refine {
         losses.extend(found);
         if done || oracle.remaining() == 0 {
             // The methods that follow start from what was learnt.
-            let mean = Posterior::new(decisions, &scores, &plans, &losses).mean();
+            let mean = Posterior::new(decisions, &scores, &plans, &losses, spread).mean();
             let expected = oracle.knapsack(&values(&mean))?;
             oracle.propose(NAME, "knapsack on corrected scores", &expected)?;
             oracle.set_scores(mean);

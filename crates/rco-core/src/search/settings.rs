@@ -109,11 +109,17 @@ pub struct RefineSettings {
     pub plans: u64,
     /// Plans measured at once, at least 1.
     pub batch: usize,
+    /// What the scores of a decision are wrong by, all alike, as a share of them: the standard
+    /// deviation that is assumed beforehand.
+    pub spread: f64,
+    /// Scores are no losses but only in proportion to them, as errors of weights are: they are
+    /// scaled so that the sums of measured plans agree with their losses in the median.
+    pub rescale: bool,
 }
 
 impl Default for RefineSettings {
     fn default() -> Self {
-        Self { plans: 0, batch: 4 }
+        Self { plans: 0, batch: 4, spread: 0.25, rescale: false }
     }
 }
 

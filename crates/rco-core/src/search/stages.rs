@@ -24,7 +24,14 @@ const LAST_PARENT: u64 = 1;
 const KNOWN_OFFSPRING: u64 = 8;
 
 /// The stages of a run.
-pub(crate) fn stages(settings: &SearchSettings, separable: bool, known: bool) -> Vec<MethodName> {
+///
+/// `gradients`: whether the objective has them.
+pub(crate) fn stages(
+    settings: &SearchSettings,
+    separable: bool,
+    known: bool,
+    gradients: bool,
+) -> Vec<MethodName> {
     let mut out = match settings.method {
         MethodName::Portfolio => {
             let mut all = vec![
@@ -42,12 +49,14 @@ pub(crate) fn stages(settings: &SearchSettings, separable: bool, known: bool) ->
             if settings.refine.plans > 0 && !separable {
                 all.push(MethodName::Refine);
             }
-            all.push(MethodName::Rco);
+            if gradients {
+                all.push(MethodName::Rco);
+            }
             all
         }
         single => vec![single],
     };
-    if settings.polishes() {
+    if settings.polishes() && gradients {
         out.push(MethodName::Polish);
     }
     out

@@ -141,10 +141,7 @@ impl Together {
         let (states, work) = Self::each(config, load);
         let half = settings.keep_bytes as u64 / 2;
         let further = |each: u64| usize::try_from(half / each.max(1)).unwrap_or(usize::MAX - 1);
-        Self {
-            group: (1 + further(states)).min(GROUP),
-            abreast: (1 + further(work)).min(ABREAST),
-        }
+        Self { group: (1 + further(states)).min(GROUP), abreast: (1 + further(work)).min(ABREAST) }
     }
 
     /// Bytes that the most of them take beside the first.

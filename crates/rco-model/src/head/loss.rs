@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::rows::{Real, RowLoss, cross_entropy_row, drawn_label, kl_row};
+use super::streamed::kl_streamed;
 use super::{Head, Hidden, LossReport, Target, TokenLoss};
 use crate::batch::Batch;
 use crate::error::ModelError;
@@ -54,6 +55,16 @@ pub(crate) fn head_loss(
     let with_gradient = wanted.states || wanted.matrix;
     let scale = with_gradient.then(|| 1.0 / counted as f64);
 
+    if let (false, Target::Teacher { head: by, hidden: taught }) = (with_gradient, target)
+        && let Some(rows) = kl_streamed((head, &hidden.0), (by, &taught.0), &labels, chunk_values)?
+    {
+        let rows = rows.into_iter().map(Some);
+        let tokens = checked_tokens(0, rows)?;
+        let mean = tokens.iter().map(|t| t.loss).sum::<f64>() / counted as f64;
+        let report = LossReport { mean, tokens };
+        return Ok(HeadLoss { report, states: None, matrix: None });
+    }
+
     let mut tokens = Vec::with_capacity(counted);
     let (mut states, mut matrix) = (Vec::new(), None::<Tensor>);
     let step = (chunk_values / vocabulary.max(1)).max(1);
@@ -75,13 +86,7 @@ pub(crate) fn head_loss(
         let labels = &labels[start..start + count];
         let (losses, gradient) = chunk_loss(&logits, compared, labels, scale)?;
         drop(teacher);
-        for (row, loss) in (start..).zip(losses) {
-            let Some(RowLoss { loss, nll, teacher_nll, same_top }) = loss else { continue };
-            if !loss.is_finite() {
-                return Err(ModelError::NotFinite { position: row, value: loss });
-            }
-            tokens.push(TokenLoss { row, loss, nll, teacher_nll, same_top });
-        }
+        tokens.extend(checked_tokens(start, losses)?);
         let Some(mut gradient) = gradient else { continue };
         if let Some(cap) = head.cap {
             gradient = soft_cap_backward(&logits, cap, &gradient)?;
@@ -101,6 +106,22 @@ pub(crate) fn head_loss(
     let mean = tokens.iter().map(|t| t.loss).sum::<f64>() / counted as f64;
     let states = if states.is_empty() { None } else { Some(Tensor::cat(&states, 0)?) };
     Ok(HeadLoss { report: LossReport { mean, tokens }, states, matrix })
+}
+
+/// The losses of rows from `start` on that have one.
+fn checked_tokens(
+    start: usize,
+    rows: impl IntoIterator<Item = Option<RowLoss>>,
+) -> Result<Vec<TokenLoss>, ModelError> {
+    let mut tokens = Vec::new();
+    for (row, loss) in (start..).zip(rows) {
+        let Some(RowLoss { loss, nll, teacher_nll, same_top }) = loss else { continue };
+        if !loss.is_finite() {
+            return Err(ModelError::NotFinite { position: row, value: loss });
+        }
+        tokens.push(TokenLoss { row, loss, nll, teacher_nll, same_top });
+    }
+    Ok(tokens)
 }
 
 fn check(

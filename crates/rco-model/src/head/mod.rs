@@ -2,6 +2,7 @@
 
 mod loss;
 mod rows;
+mod streamed;
 
 pub(crate) use loss::{HeadLoss, Wanted, head_loss};
 
@@ -25,7 +26,19 @@ pub struct Head {
 impl Head {
     /// Logits of some rows of normed states.
     pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Tensor, ModelError> {
-        let logits = linear(&round_activations(hidden, self.rounding)?, &self.matrix, None)?;
+        self.piece(&self.rounded(hidden)?, 0, self.vocabulary())
+    }
+
+    /// States as the output matrix is multiplied with them.
+    fn rounded(&self, hidden: &Tensor) -> Result<Tensor, ModelError> {
+        Ok(round_activations(hidden, self.rounding)?)
+    }
+
+    /// Logits of `count` tokens of the vocabulary (or those that are left of it) from `first`
+    /// on, from rounded states.
+    fn piece(&self, rounded: &Tensor, first: usize, count: usize) -> Result<Tensor, ModelError> {
+        let count = count.min(self.vocabulary() - first);
+        let logits = linear(rounded, &self.matrix.narrow(0, first, count)?, None)?;
         match self.cap {
             Some(cap) => Ok(soft_cap(&logits, cap)?),
             None => Ok(logits),

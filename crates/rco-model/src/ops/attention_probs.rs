@@ -5,8 +5,8 @@ use std::ops::Range;
 use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
-use super::exp::exp;
 use super::compiled::{Loop, vectorised};
+use super::exp::exp;
 use super::host::{dot, floats, rows_per_task};
 
 /// Which keys the rows of a matrix of scores may see.
@@ -60,7 +60,15 @@ pub(crate) fn attention_probs(scores: &Tensor, scale: f64, mask: Mask) -> Result
         let tasks = probs.par_chunks_mut(task).zip(scores.par_chunks(task));
         tasks.enumerate().for_each(|(t, (probs, scores))| {
             let first = t * per_task;
-            vectorised(SoftmaxRows { scores, probs, width, first, rows, mask, scale: scale as f32 });
+            vectorised(SoftmaxRows {
+                scores,
+                probs,
+                width,
+                first,
+                rows,
+                mask,
+                scale: scale as f32,
+            });
         });
         probs
     })?;

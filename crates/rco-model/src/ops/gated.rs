@@ -3,8 +3,8 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::exp::exp;
 use super::compiled::{Loop, vectorised};
+use super::exp::exp;
 use super::host::{floats, rows_per_task};
 use crate::config::Activation;
 
@@ -21,13 +21,11 @@ pub(crate) fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Resul
         let mut y = vec![0.0; gate.len()];
         let task = rows_per_task(1);
         let inputs = gate.par_chunks(task).zip(up.par_chunks(task));
-        y.par_chunks_mut(task).zip(inputs).for_each(|(y, (gate, up))| {
-            match activation {
-                Activation::Silu => vectorised(SwiGlu { gate, up, y }),
-                Activation::GeluTanh => {
-                    for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                        *y = gelu_tanh(*gate).0 * up;
-                    }
+        y.par_chunks_mut(task).zip(inputs).for_each(|(y, (gate, up))| match activation {
+            Activation::Silu => vectorised(SwiGlu { gate, up, y }),
+            Activation::GeluTanh => {
+                for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
+                    *y = gelu_tanh(*gate).0 * up;
                 }
             }
         });
@@ -56,16 +54,13 @@ pub(crate) fn gated_backward(
         let task = rows_per_task(1);
         let inputs = gate.par_chunks(task).zip(up.par_chunks(task)).zip(g.par_chunks(task));
         let outputs = d_gate.par_chunks_mut(task).zip(d_up.par_chunks_mut(task));
-        outputs.zip(inputs).for_each(|((d_gate, d_up), ((gate, up), g))| {
-            match activation {
-                Activation::Silu => vectorised(SwiGluBackward { gate, up, g, d_gate, d_up }),
-                Activation::GeluTanh => {
-                    let inputs = gate.iter().zip(up).zip(g);
-                    for ((d_gate, d_up), ((gate, up), g)) in d_gate.iter_mut().zip(d_up).zip(inputs)
-                    {
-                        let (value, slope) = gelu_tanh(*gate);
-                        (*d_gate, *d_up) = (g * up * slope, g * value);
-                    }
+        outputs.zip(inputs).for_each(|((d_gate, d_up), ((gate, up), g))| match activation {
+            Activation::Silu => vectorised(SwiGluBackward { gate, up, g, d_gate, d_up }),
+            Activation::GeluTanh => {
+                let inputs = gate.iter().zip(up).zip(g);
+                for ((d_gate, d_up), ((gate, up), g)) in d_gate.iter_mut().zip(d_up).zip(inputs) {
+                    let (value, slope) = gelu_tanh(*gate);
+                    (*d_gate, *d_up) = (g * up * slope, g * value);
                 }
             }
         });

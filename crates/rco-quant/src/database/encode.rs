@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use rayon::prelude::*;
 use rco_formats::gguf::{GgufModel, TensorSpec, TensorType};
@@ -17,11 +20,16 @@ use crate::tensor::{decode_tensor, in_tensor};
 /// Values that a task adds up; a constant, so that the order of the sums is one too.
 const TASK_ROWS: usize = 64;
 
+/// Time between two reports of progress.
+const REPORT: Duration = Duration::from_millis(100);
+
 /// Encodes tensors of a model in one type and notes how far they are from the source.
 pub(super) struct Encoder {
     model: Arc<GgufModel>,
     ty: TensorType,
     importance: Option<Imatrix>,
+    /// Weights encoded so far.
+    weights: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -30,7 +38,6 @@ struct State {
     /// The tensor encoded last.
     current: Option<(String, Arc<Vec<u8>>)>,
     distortions: BTreeMap<String, Distortion>,
-    weights: u64,
     /// An error in full; the writer only passes on a message.
     error: Option<QuantError>,
 }
@@ -43,7 +50,7 @@ impl fmt::Debug for Encoder {
 
 impl Encoder {
     pub(super) fn new(model: Arc<GgufModel>, ty: TensorType, importance: Option<Imatrix>) -> Self {
-        Self { model, ty, importance, state: Mutex::default() }
+        Self { model, ty, importance, weights: AtomicU64::new(0), state: Mutex::default() }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -58,11 +65,21 @@ impl Encoder {
         std::mem::take(&mut self.state().distortions)
     }
 
-    /// Runs `work`, then reports the weights encoded.
-    pub(super) fn watch<T>(&self, report: &mut dyn FnMut(u64), work: impl FnOnce() -> T) -> T {
-        let out = work();
-        report(self.state().weights);
-        out
+    /// Runs `work` and reports the weights encoded meanwhile.
+    pub(super) fn watch<T: Send>(
+        &self,
+        report: &mut dyn FnMut(u64),
+        work: impl FnOnce() -> T + Send,
+    ) -> T {
+        thread::scope(|scope| {
+            let work = scope.spawn(work);
+            while !work.is_finished() {
+                report(self.weights.load(Ordering::Relaxed));
+                thread::park_timeout(REPORT);
+            }
+            report(self.weights.load(Ordering::Relaxed));
+            work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     /// The bytes of a tensor, encoded now if it is not the one encoded last.
@@ -74,15 +91,14 @@ impl Encoder {
             return Ok(Arc::clone(bytes));
         }
         state.current = None;
-        let (bytes, distortion, weights) = self.encode(name)?;
+        let (bytes, distortion) = self.encode(name)?;
         let bytes = Arc::new(bytes);
         state.distortions.insert(name.to_owned(), distortion);
-        state.weights += weights;
         state.current = Some((name.to_owned(), Arc::clone(&bytes)));
         Ok(bytes)
     }
 
-    fn encode(&self, name: &str) -> Result<(Vec<u8>, Distortion, u64), QuantError> {
+    fn encode(&self, name: &str) -> Result<(Vec<u8>, Distortion), QuantError> {
         let (spec, values) = decode_tensor(&self.model, name)?;
         let row = spec.row_length() as usize;
         let importance = importance_of(self.importance.as_ref(), &spec)?;
@@ -95,8 +111,9 @@ impl Encoder {
             let decoded = rco_ggml::decode_to(self.ty, &encoded, row)?;
             sum.add(values, &decoded, row, columns);
             bytes.extend_from_slice(&encoded);
+            self.weights.fetch_add(values.len() as u64, Ordering::Relaxed);
         }
-        Ok((bytes, sum.distortion(), values.len() as u64))
+        Ok((bytes, sum.distortion()))
     }
 }
 

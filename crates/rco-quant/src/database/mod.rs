@@ -155,6 +155,21 @@ impl OptionDatabase {
         self.distortions.get(&(choice.tensor.name.clone(), form)).copied()
     }
 
+    /// Absolute distortions of all options of a menu, one after the other.
+    pub fn distortions(&self, menu: &Menu) -> Vec<f64> {
+        self.each_distortion(menu, |d| d.absolute)
+    }
+
+    /// Distortions of all options of a menu relative to their tensors, one after the other.
+    pub fn relative_distortions(&self, menu: &Menu) -> Vec<f64> {
+        self.each_distortion(menu, |d| d.relative)
+    }
+
+    fn each_distortion(&self, menu: &Menu, value: impl Fn(Distortion) -> f64) -> Vec<f64> {
+        let forms = menu.choices.iter().flat_map(|c| c.forms.iter().map(move |&form| (c, form)));
+        forms.map(|(choice, form)| self.distortion(choice, form).map_or(0.0, &value)).collect()
+    }
+
     /// `menu` without the forms that are dominated: another form of no more bytes has a
     /// smaller distortion. Tensors that are tied (by name) are judged together.
     #[must_use]

@@ -10,13 +10,13 @@ use serde::Serialize;
 
 use super::Reporter;
 use super::open::Job;
-use super::stages::{OptionsFile, Prepared};
+use super::stages::{EngineMeasure, Measure, OptionsFile, Prepared};
 use crate::error::QuantError;
 use crate::groups::Groups;
 use crate::known;
 use crate::menu::NamedForm;
 use crate::output::{plan_sha256, write};
-use crate::verify::{Verified, check_file, verify};
+use crate::verify::{Verified, check_file, verify, verify_in_runtime};
 
 /// The plan of an order.
 #[derive(Debug, Clone)]
@@ -89,18 +89,21 @@ impl Job {
         let Prepared { groups, database, .. } = prepared;
         let work = self.settings.effort.plan();
         reporter.stage("known recipes", None);
-        let (source, importance) = (&self.settings.model, Some(&prepared.importance));
+        let (source, importance) = (&self.settings.model, prepared.importance.as_ref());
         let known = known::plans(groups, source, importance, database.foreign(), budget)?;
         let run = folder.join(format!("search-{budget}"));
         std::fs::create_dir_all(&run).map_err(QuantError::io(&run, "creating the folder"))?;
-        let mut settings = work.search(self.settings.seed);
+        let mut settings = match prepared.measure {
+            Measure::Engine(_) => work.search(self.settings.seed),
+            Measure::Runtime(_) => work.search_without_gradients(self.settings.seed),
+        };
         settings.checkpoint = Some(CheckpointSettings::new(&run));
         let problem = groups.problem(budget, &self.ties)?;
-        let mut loss = prepared.loss(&work, self.settings.seed, known);
+        let mut loss = prepared.loss(&work, self.provenance(budget), known);
         let mut history = JsonlHistory::new(run.join("history.jsonl"));
         let mut watching = reporter.observer();
         let mut observers = Fanout(vec![&mut *watching, &mut history]);
-        let outcome = search(&problem, &mut loss, &settings, &mut observers)?;
+        let outcome = search(&problem, &mut *loss, &settings, &mut observers)?;
         Ok(Planned { plan: outcome.assignment.clone(), search: Some(outcome) })
     }
 
@@ -131,7 +134,7 @@ impl Job {
         plan: &Assignment,
         reporter: &mut dyn Reporter,
     ) -> Result<Option<Verified>, QuantError> {
-        let Prepared { database, groups, candidates, teacher, .. } = prepared;
+        let Prepared { database, groups, prompt, .. } = prepared;
         let forms = groups.forms(plan);
         reporter.stage("writing", None);
         // A run that was killed after this point finds its file there, and writes it again:
@@ -144,17 +147,17 @@ impl Job {
             return Ok(None);
         }
         reporter.stage("checking in llama.cpp", None);
-        let verified = verify(
-            &self.settings.model,
-            path,
-            candidates,
-            teacher,
-            plan,
-            self.settings.effort.plan().verified,
-            self.settings.threads,
-            &prepared.prompt,
-        )?;
-        Ok(Some(verified))
+        let (source, threads) = (&self.settings.model, self.settings.threads);
+        let windows = self.settings.effort.plan().verified;
+        Ok(Some(match &prepared.measure {
+            Measure::Engine(EngineMeasure { candidates, teacher }) => {
+                verify(source, path, candidates, teacher, plan, windows, threads, prompt)?
+            }
+            Measure::Runtime(texts) => {
+                let windows = texts.heldout.iter().take(windows).map(Vec::as_slice);
+                verify_in_runtime(source, path, windows, threads, prompt)?
+            }
+        }))
     }
 
     /// What the plans of all orders are, without files.

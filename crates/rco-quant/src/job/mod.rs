@@ -11,7 +11,7 @@ pub use finish::{FileOutcome, JobOutcome, Planned, written_plan};
 pub use open::Job;
 pub use outlook::{Outlook, OutlookOrder};
 pub use settings::{JobSettings, Order, Target};
-pub use stages::{OptionsFile, Prepared};
+pub use stages::{EngineMeasure, Measure, OptionsFile, Prepared};
 pub(crate) use texts::write_windows;
 
 use rco_core::search::Observer;

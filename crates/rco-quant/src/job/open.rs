@@ -25,13 +25,21 @@ use crate::size::{beside, weights};
 /// the encoders of the smallest ones take half a minute.
 const LEAST_SHARE: f64 = 0.5;
 
+/// The model as the engine sees it, and how it runs within the memory allowed.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) config: Arc<ModelConfig>,
+    pub(super) weights: GgufWeights,
+    pub(super) settings: Settings,
+}
+
 /// A job whose inputs have been opened and checked, as far as headers say.
 #[derive(Debug)]
 pub struct Job {
     pub(super) settings: JobSettings,
     pub(super) model: Arc<GgufModel>,
-    pub(super) config: Arc<ModelConfig>,
-    pub(super) weights: GgufWeights,
+    /// What the engine runs; `None` without gradients.
+    pub(super) engine: Option<Engine>,
     /// The importance matrix that was given.
     pub(super) importance: Option<Imatrix>,
     /// The options files.
@@ -41,8 +49,6 @@ pub struct Job {
     pub(super) ties: Vec<Vec<String>>,
     /// Budget in bytes of each order.
     pub(super) budgets: Vec<u64>,
-    /// How the engine runs within the memory allowed.
-    pub(super) engine: Settings,
     /// Hashes of the source and of the options files, once they are known.
     hashes: OnceLock<(String, Vec<String>)>,
 }
@@ -63,8 +69,7 @@ impl Job {
         let least = budgets.iter().copied().min().unwrap_or(0);
         settings.filter.least_bits = LEAST_SHARE * 8.0 * least as f64 / weights(&model)? as f64;
         settings.filter.named = settings.pins.iter().map(rules::Pin::ty).collect();
-        let config = Arc::new(ModelConfig::from_gguf(&model)?);
-        let weights = GgufWeights::new(Arc::clone(&model), &config)?;
+        let engine = if settings.gradients { Some(engine(&model)?) } else { None };
         let importance = match &settings.imatrix {
             None => None,
             Some(path) => {
@@ -74,38 +79,36 @@ impl Job {
             }
         };
         // One that is computed later covers whatever has a linear input.
-        let expected = match &importance {
-            Some(matrix) => matrix.clone(),
-            None => full_importance(&model, config.tied)?,
+        let expected = match (&importance, &engine) {
+            (Some(matrix), _) => Some(matrix.clone()),
+            (None, Some((config, _))) => Some(full_importance(&model, config.tied)?),
+            (None, None) => None,
         };
         let foreign = Foreign::open_all(&settings.options, &model)?;
-        let mut menu = Menu::new(&model, &settings.filter, Some(&expected), &foreign)?;
+        let mut menu = Menu::new(&model, &settings.filter, expected.as_ref(), &foreign)?;
         rules::pin(&mut menu, &settings.pins)?;
         let ties = rules::ties(&menu, &settings.ties, settings.fuse_friendly)?;
         rules::align(&mut menu, &ties)?;
         let hashes = OnceLock::new();
-        let load = load(&config, &weights, &menu, &settings);
-        let mut engine = Settings::default();
         if let Some(limit) = settings.memory {
             let needed = encoding_bytes(&menu);
             if needed > limit {
                 return Err(ModelError::TooLittleMemory { needed, limit }.into());
             }
-            engine = engine.within(limit, &config, &load)?;
         }
-        let job = Self {
-            settings,
-            model,
-            config,
-            weights,
-            importance,
-            foreign,
-            menu,
-            ties,
-            budgets,
-            engine,
-            hashes,
+        let engine = match engine {
+            None => None,
+            Some((config, weights)) => {
+                let mut run = Settings::default();
+                if let Some(limit) = settings.memory {
+                    let load = load(&config, &weights, &menu, &settings);
+                    run = run.within(limit, &config, &load)?;
+                }
+                Some(Engine { config, weights, settings: run })
+            }
         };
+        let job =
+            Self { settings, model, engine, importance, foreign, menu, ties, budgets, hashes };
         for &budget in &job.budgets {
             job.groups(budget)?.problem(budget, &[])?;
             let source_bytes = job.model.file_size();
@@ -145,10 +148,11 @@ impl Job {
         &self.budgets
     }
 
-    /// What the engine is to hold, and how.
-    pub(super) fn footprint(&self) -> Footprint {
-        let load = load(&self.config, &self.weights, &self.menu, &self.settings);
-        Footprint::of(&self.config, &self.engine, &load)
+    /// What the engine is to hold, and how; `None` without it.
+    pub(super) fn footprint(&self) -> Option<Footprint> {
+        let Engine { config, weights, settings } = self.engine.as_ref()?;
+        let load = load(config, weights, &self.menu, &self.settings);
+        Some(Footprint::of(config, settings, &load))
     }
 
     /// The menu as groups of a file with this budget.
@@ -157,6 +161,16 @@ impl Job {
         let metadata = metadata(&self.model, provenance)?;
         Groups::new(self.menu.clone(), &metadata, &tensors(&self.model))
     }
+}
+
+/// The model for the engine.
+fn engine(model: &Arc<GgufModel>) -> Result<(Arc<ModelConfig>, GgufWeights), QuantError> {
+    let config = match ModelConfig::from_gguf(model) {
+        Err(error @ ModelError::Unsupported { .. }) => return Err(QuantError::NoEngine(error)),
+        config => Arc::new(config?),
+    };
+    let weights = GgufWeights::new(Arc::clone(model), &config)?;
+    Ok((config, weights))
 }
 
 /// The largest gradient that the search takes.

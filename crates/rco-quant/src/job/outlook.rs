@@ -3,7 +3,7 @@
 use rco_model::engine::Footprint;
 use serde::Serialize;
 
-use super::open::{Job, encoding_bytes};
+use super::open::{Engine, Job, encoding_bytes};
 use super::settings::Target;
 use crate::error::QuantError;
 use crate::size::{Beside, beside, weights};
@@ -33,8 +33,8 @@ pub struct Outlook {
     pub tokens: u64,
     /// Bytes of memory at most, about.
     pub memory: u64,
-    /// Bytes of memory of a gradient, by what they are for.
-    pub gradient_memory: Footprint,
+    /// Bytes of memory of a gradient, by what they are for; none without gradients.
+    pub gradient_memory: Option<Footprint>,
     /// Bytes of memory that encoding takes, before.
     pub encoding_memory: u64,
     /// Seconds, about, at a hundred thousand million operations a second.
@@ -92,7 +92,10 @@ impl Job {
         let work = self.settings.effort.plan();
         let window = work.window as u64;
         let orders = self.budgets.len().max(1) as u64;
-        let backward = work.fisher + orders * work.steps * work.per_gradient as u64;
+        let backward = match self.engine {
+            Some(_) => work.fisher + orders * work.steps * work.per_gradient as u64,
+            None => 0,
+        };
         let forward = (work.calibration + work.heldout) as u64 * 2
             + orders
                 * ((work.refine + work.polish) * work.measured as u64 + 10 * work.heldout as u64);
@@ -129,7 +132,7 @@ impl Job {
             database_bytes,
             encoded_weights,
             tokens,
-            memory: footprint.peak().max(encoding),
+            memory: footprint.map_or(0, |f| f.peak()).max(encoding),
             gradient_memory: footprint,
             encoding_memory: encoding,
             seconds,
@@ -140,8 +143,9 @@ impl Job {
     /// Weights of experts that a token does not meet.
     fn idle_weights(&self) -> u64 {
         use rco_model::config::MlpConfig;
-        let hidden = self.config.hidden as u64;
-        let idle = self.config.blocks.iter().map(|block| match block.mlp {
+        let Some(Engine { config, .. }) = &self.engine else { return 0 };
+        let hidden = config.hidden as u64;
+        let idle = config.blocks.iter().map(|block| match block.mlp {
             MlpConfig::Experts { experts, per_token, width, .. } => {
                 experts.saturating_sub(per_token) as u64 * 3 * hidden * width as u64
             }

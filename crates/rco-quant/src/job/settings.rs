@@ -59,6 +59,9 @@ pub struct JobSettings {
     pub ties: Vec<Regex>,
     /// Gate and up projections alike.
     pub fuse_friendly: bool,
+    /// Take gradients in the engine; otherwise plans are ranked by weight errors and measured
+    /// in llama.cpp, which runs architectures that the engine does not know.
+    pub gradients: bool,
     /// How much work to spend.
     pub effort: Effort,
     /// Seed of all random numbers.

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rco_core::Assignment;
+use rco_core::search::Objective;
 use rco_formats::imatrix::Imatrix;
 use serde::Serialize;
 
 use super::Reporter;
-use super::open::Job;
+use super::open::{Engine, Job};
 use super::texts::Texts;
 use crate::database::{OptionDatabase, Origin};
 use crate::effort::WorkPlan;
@@ -21,6 +22,7 @@ use crate::menu::Menu;
 use crate::objective::{Candidates, PlanLoss};
 use crate::output::{Provenance, metadata, tensors};
 use crate::rules;
+use crate::runtime_loss::{RuntimeLoss, RuntimeTexts};
 use crate::samples::SampleFile;
 use crate::states::StateCache;
 use crate::teacher::Teacher;
@@ -42,22 +44,39 @@ pub struct Prepared {
     pub source_sha256: String,
     /// The options files.
     pub options: Vec<OptionsFile>,
-    /// The importance matrix.
-    pub importance: Imatrix,
+    /// The importance matrix; `None` if none was given and no engine could make one.
+    pub importance: Option<Imatrix>,
     /// Every tensor in every type.
     pub database: OptionDatabase,
     /// The menu and its costs.
     pub groups: Groups,
-    /// The model in every form.
-    pub candidates: Candidates,
-    /// The original on the texts.
-    pub teacher: Teacher,
-    /// Scores of all options from the Fisher matrix, in the flat order.
+    /// What measures plans.
+    pub measure: Measure,
+    /// Scores of all options in the flat order: from the Fisher matrix, or without gradients
+    /// the errors of the weights.
     pub scores: Vec<f64>,
     /// What all of this was made from.
     pub origin: String,
     /// The beginning of a held-out text.
     pub prompt: String,
+}
+
+/// What measures plans.
+#[derive(Debug)]
+pub enum Measure {
+    /// Our engine.
+    Engine(EngineMeasure),
+    /// llama.cpp, for models that the engine cannot run.
+    Runtime(RuntimeTexts),
+}
+
+/// The model in our engine.
+#[derive(Debug)]
+pub struct EngineMeasure {
+    /// The model in every form.
+    pub candidates: Candidates,
+    /// The original on the texts.
+    pub teacher: Teacher,
 }
 
 impl Job {
@@ -78,9 +97,9 @@ impl Job {
         reporter.stage("preparing text", None);
         let texts = Texts::new(self, &work, folder, reporter)?;
         let importance = self.importance(&texts, folder, reporter)?;
-        let importance_sha256 = importance_sha256(&importance);
+        let importance_sha256 = importance.as_ref().map_or_else(String::new, importance_sha256);
 
-        let menu = self.covered_menu(&importance)?;
+        let menu = self.covered_menu(importance.as_ref())?;
         reporter.stage("encoding options", Some(menu.work()));
         let origin = Origin { source: &source_sha256, importance: &importance_sha256 };
         let foreign: Vec<_> =
@@ -88,7 +107,7 @@ impl Job {
         let database = OptionDatabase::build(
             &self.model,
             &menu,
-            Some(&importance),
+            importance.as_ref(),
             &foreign,
             origin,
             &folder.join("options"),
@@ -100,30 +119,31 @@ impl Job {
         // The groups of all budgets are alike: the budget is a number in the header.
         let metadata = metadata(&self.model, self.provenance(0))?;
         let groups = Groups::new(menu, &metadata, &tensors(&self.model))?;
-        let candidates = Candidates::new(
-            Arc::clone(&self.config),
-            self.weights.clone(),
-            &groups,
-            database.clone(),
-            self.engine,
-        )?;
-
-        let (calibration, heldout) = texts.batches(&work)?;
-        reporter.stage("original model", Some((calibration.len() + heldout.len()) as u64));
-        let original = candidates.original()?;
-        let mut advance = |done: usize| reporter.advance(done as u64, "");
-        let taught_by = format!("{source_sha256} {} {}", texts.sha256(), work.per_gradient);
-        let mut cache = StateCache::open(&folder.join("teacher"), &taught_by)?;
-        let teacher = Teacher::new(&original, calibration, heldout, &mut cache, &mut advance)?;
-        drop(original);
-
-        reporter.stage("sensitivities", Some(work.fisher));
         let mut origin = format!("{source_sha256} {importance_sha256} {}", texts.sha256());
         for sha256 in &foreign_sha256 {
             origin.push(' ');
             origin.push_str(sha256);
         }
-        let scores = self.scores(&candidates, &groups, &texts, &work, &origin, folder, reporter)?;
+        let (measure, scores) = match &self.engine {
+            Some(engine) => {
+                let inputs = Inputs { groups: &groups, database: &database, texts: &texts };
+                let by = format!("{source_sha256} {} {}", texts.sha256(), work.per_gradient);
+                let measure = self.engine_measure(engine, &inputs, &by, folder, reporter)?;
+                let scores =
+                    self.scores(&measure.candidates, &inputs, &origin, folder, reporter)?;
+                (Measure::Engine(measure), scores)
+            }
+            None => {
+                let texts = RuntimeTexts {
+                    source: self.settings.model.clone(),
+                    calibration: texts.calibration.clone(),
+                    heldout: texts.heldout.clone(),
+                    threads: self.settings.threads,
+                    folder: folder.to_owned(),
+                };
+                (Measure::Runtime(texts), database.distortions(groups.menu()))
+            }
+        };
         let prompt = texts.prompt;
         let options = self.foreign.iter().zip(foreign_sha256);
         let options =
@@ -134,8 +154,7 @@ impl Job {
             importance,
             database,
             groups,
-            candidates,
-            teacher,
+            measure,
             scores,
             origin,
             prompt,
@@ -146,27 +165,51 @@ impl Job {
         Provenance { budget, seed: self.settings.seed }
     }
 
+    /// The original in the engine, and every option.
+    fn engine_measure(
+        &self,
+        engine: &Engine,
+        inputs: &Inputs<'_>,
+        taught_by: &str,
+        folder: &Path,
+        reporter: &mut dyn Reporter,
+    ) -> Result<EngineMeasure, QuantError> {
+        let candidates = Candidates::new(
+            Arc::clone(&engine.config),
+            engine.weights.clone(),
+            inputs.groups,
+            inputs.database.clone(),
+            engine.settings,
+        )?;
+        let (calibration, heldout) = inputs.texts.batches(&self.settings.effort.plan())?;
+        reporter.stage("original model", Some((calibration.len() + heldout.len()) as u64));
+        let original = candidates.original()?;
+        let mut advance = |done: usize| reporter.advance(done as u64, "");
+        let mut cache = StateCache::open(&folder.join("teacher"), taught_by)?;
+        let teacher = Teacher::new(&original, calibration, heldout, &mut cache, &mut advance)?;
+        Ok(EngineMeasure { candidates, teacher })
+    }
+
     /// The menu without types that need more importance than there is.
-    fn covered_menu(&self, importance: &Imatrix) -> Result<Menu, QuantError> {
-        let mut menu =
-            Menu::new(&self.model, &self.settings.filter, Some(importance), &self.foreign)?;
+    fn covered_menu(&self, importance: Option<&Imatrix>) -> Result<Menu, QuantError> {
+        let mut menu = Menu::new(&self.model, &self.settings.filter, importance, &self.foreign)?;
         rules::pin(&mut menu, &self.settings.pins)?;
         rules::align(&mut menu, &self.ties)?;
         Ok(menu)
     }
 
     /// Scores of all options; samples that were taken before are read.
-    #[allow(clippy::too_many_arguments, reason = "each is a thing of its own")]
     fn scores(
         &self,
         candidates: &Candidates,
-        groups: &Groups,
-        texts: &Texts,
-        work: &WorkPlan,
+        inputs: &Inputs<'_>,
         origin: &str,
         folder: &Path,
         reporter: &mut dyn Reporter,
     ) -> Result<Vec<f64>, QuantError> {
+        let Inputs { groups, texts, .. } = inputs;
+        let work = self.settings.effort.plan();
+        reporter.stage("sensitivities", Some(work.fisher));
         let count = candidates.option_count();
         let origin = sha256(format!("{origin} {:?}", groups.menu()).as_bytes());
         let mut file = SampleFile::open(&folder.join("fisher.jsonl"), &origin, count)?;
@@ -176,22 +219,55 @@ impl Job {
             file.push(fisher::sample(candidates, &batch, self.settings.seed, index)?)?;
         }
         let samples = &file.samples()[..work.fisher as usize];
-        Ok(fisher::scores(samples, &candidates.distortions(groups), candidates.offsets()))
+        Ok(fisher::scores(
+            samples,
+            &inputs.database.distortions(groups.menu()),
+            candidates.offsets(),
+        ))
     }
 }
 
+/// What measures of plans are made from.
+struct Inputs<'a> {
+    groups: &'a Groups,
+    database: &'a OptionDatabase,
+    texts: &'a Texts,
+}
+
 impl Prepared {
-    /// The loss of plans, as the search is to see it.
+    /// The loss of plans, as the search for a budget is to see it.
     pub fn loss(
         &self,
         work: &WorkPlan,
-        seed: u64,
+        provenance: Provenance,
         known: Vec<(String, Assignment)>,
-    ) -> PlanLoss<'_> {
-        let measured = work.measured.div_ceil(work.per_gradient);
-        let Self { candidates, teacher, scores, origin, .. } = self;
-        PlanLoss::new(candidates, teacher, measured, seed, scores.clone(), known, origin)
-            .with_curvature(scores.clone())
+    ) -> Box<dyn Objective + '_> {
+        let Self { groups, database, scores, origin, .. } = self;
+        let scores = scores.clone();
+        match &self.measure {
+            Measure::Engine(EngineMeasure { candidates, teacher }) => {
+                let (measured, seed) = (work.measured_batches(), provenance.seed);
+                let half = scores.clone();
+                let loss =
+                    PlanLoss::new(candidates, teacher, measured, seed, scores, known, origin);
+                Box::new(loss.with_curvature(half))
+            }
+            Measure::Runtime(texts) => {
+                let windows = work.measured;
+                let loss = RuntimeLoss::new(
+                    groups, database, provenance, texts, windows, scores, known, origin,
+                );
+                Box::new(loss)
+            }
+        }
+    }
+
+    /// The model in our engine; `None` without gradients.
+    pub fn engine(&self) -> Option<&EngineMeasure> {
+        match &self.measure {
+            Measure::Engine(engine) => Some(engine),
+            Measure::Runtime(_) => None,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use rco_formats::atomic::{WriteOptions, write_bytes};
 use rco_formats::imatrix::Imatrix;
@@ -12,7 +13,7 @@ use rco_model::{Batch, Model};
 use serde::{Deserialize, Serialize};
 
 use super::Reporter;
-use super::open::Job;
+use super::open::{Engine, Job};
 use super::settings::JobSettings;
 use crate::effort::WorkPlan;
 use crate::error::QuantError;
@@ -22,6 +23,10 @@ use crate::hash::sha256;
 const HELD_OUT: f64 = 0.25;
 /// Tokens of a held-out window that the sentence of the check goes on from.
 const PROMPT: usize = 12;
+
+/// Windows that go forward together for the importance matrix: twice those of a gradient, whose
+/// memory they stay within.
+const IMPORTANCE_WINDOWS: usize = 4;
 
 /// Windows of tokens.
 #[derive(Debug, Serialize, Deserialize)]
@@ -172,33 +177,34 @@ impl Job {
         work.window.min(usize::try_from(context).unwrap_or(usize::MAX)).max(2)
     }
 
-    /// The importance matrix: given, made before, or made now.
+    /// The importance matrix: given, made before, or made now; `None` if none was given and
+    /// there is no engine to make one.
     pub(super) fn importance(
         &self,
         texts: &Texts,
         folder: &Path,
         reporter: &mut dyn Reporter,
-    ) -> Result<Imatrix, QuantError> {
+    ) -> Result<Option<Imatrix>, QuantError> {
         if let Some(given) = &self.importance {
-            return Ok(given.clone());
+            return Ok(Some(given.clone()));
         }
+        let Some(Engine { config, weights, settings }) = &self.engine else { return Ok(None) };
         let path = folder.join("imatrix.gguf");
         if path.exists() {
-            return Ok(Imatrix::open(&path)?);
+            return Ok(Some(Imatrix::open(&path)?));
         }
         reporter.stage("importance matrix", Some(texts.calibration.len() as u64));
-        let weights = std::sync::Arc::new(self.weights.clone());
-        let model = Model::new(std::sync::Arc::clone(&self.config), weights, self.engine)?;
+        let model = Model::new(Arc::clone(config), Arc::new(weights.clone()), *settings)?;
         let mut importance = Importance::default();
-        for n in 0..texts.calibration.len() {
-            reporter.advance(n as u64, "");
-            model.visit_inputs(&texts.window(n)?, &mut importance)?;
+        for (n, windows) in texts.calibration.chunks(IMPORTANCE_WINDOWS).enumerate() {
+            reporter.advance((n * IMPORTANCE_WINDOWS) as u64, "");
+            model.visit_inputs(&Batch::new(windows)?, &mut importance)?;
         }
         let chunks = texts.calibration.len() as u32;
         let size = texts.calibration.first().map_or(0, Vec::len) as u32;
-        let matrix = importance.imatrix(&self.config, texts.domains.clone(), chunks, size)?;
+        let matrix = importance.imatrix(config, texts.domains.clone(), chunks, size)?;
         matrix.write(&path, WriteOptions::force())?;
         // Read back, so that a resumed run sees the same numbers.
-        Ok(Imatrix::open(&path)?)
+        Ok(Some(Imatrix::open(&path)?))
     }
 }

@@ -84,6 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         pins: Vec::new(),
         ties: Vec::new(),
         fuse_friendly: false,
+        gradients: true,
         effort: args.effort,
         seed: args.seed,
         memory: None,

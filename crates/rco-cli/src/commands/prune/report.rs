@@ -54,14 +54,11 @@ pub(super) fn outcome(out: &mut Out, outcome: &PruneOutcome) -> Result<(), CliEr
     out.field("found by", format!("{}, {}", search.method, search.origin))?;
     if let Some(checked) = &outcome.verified {
         let (kl, tokens) = (checked.runtime.kl_mean, checked.runtime.tokens);
-        let engine = checked.engine.kl_mean.value;
-        out.field(
-            "llama.cpp",
-            format!(
-                "KL {:.6} ± {:.6} on {tokens} tokens; our engine: {engine:.6}",
-                kl.value, kl.error
-            ),
-        )?;
+        let ours = checked.checked.as_ref();
+        let ours = ours
+            .map_or_else(String::new, |o| format!("; our engine: {:.6}", o.engine.kl_mean.value));
+        let (value, error) = (kl.value, kl.error);
+        out.field("llama.cpp", format!("KL {value:.6} ± {error:.6} on {tokens} tokens{ours}"))?;
         out.field("it writes", checked.sentence.replace('\n', " "))?;
     }
     out.heading("Experts that remain")?;

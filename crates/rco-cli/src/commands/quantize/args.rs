@@ -30,6 +30,9 @@ Examples:
   rco quantize model.gguf --size 5.9GB --options theirs-Q4_K_M.gguf -o small.gguf
       Tensors of another GGUF file of the model may be taken as they are.
 
+  rco quantize model.gguf --size 5.9GB --no-gradients --imatrix theirs.gguf -o small.gguf
+      For a model that llama.cpp runs and rco does not.
+
   rco quantize model.gguf --size 5.9GB --dry-run
       What would be done, and whether it can be.
 
@@ -164,6 +167,12 @@ pub(crate) struct Flags {
     #[arg(long)]
     fuse_friendly: bool,
 
+    /// Do without gradients: plans are ranked by weight errors and measured in llama.cpp. For
+    /// architectures that llama.cpp runs and rco does not; finds less, keeps to the budget all
+    /// the same. Give --imatrix: none can be computed
+    #[arg(long)]
+    no_gradients: bool,
+
     /// How much work to spend: trial, quick, normal or thorough
     #[arg(long, value_name = "LEVEL", default_value = "normal", value_parser = parse_effort)]
     effort: Effort,
@@ -266,6 +275,7 @@ impl Flags {
             pins: self.pin.clone(),
             ties: self.tie.clone(),
             fuse_friendly: self.fuse_friendly,
+            gradients: !self.no_gradients,
             effort: self.effort,
             seed: self.seed,
             memory: self.memory.as_ref().map(|q| q.value),

@@ -195,6 +195,9 @@ fn describe(job: &Job) -> Result<Description, CliError> {
         "effort": settings.effort,
         "seed": settings.seed,
     });
+    if !settings.gradients {
+        kept["gradients"] = json!(false);
+    }
     if !options.is_empty() {
         kept["options"] = json!(options);
     }

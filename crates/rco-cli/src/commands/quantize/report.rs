@@ -48,16 +48,19 @@ pub(super) fn outlook(
     };
     out.field("text", text)?;
     out.field("memory", format!("about {} at most", amount(outlook.memory, "bytes")))?;
-    let m = &outlook.gradient_memory;
-    for (what, bytes) in [
-        ("encoding", outlook.encoding_memory),
-        ("a gradient", m.peak()),
-        ("of which the original's states and output matrix", m.teacher),
-        ("inputs of blocks", m.inputs),
-        ("kept for the way back", m.kept),
-        ("a block", m.block),
-        ("the output", m.head),
-    ] {
+    let mut parts = vec![("encoding", outlook.encoding_memory)];
+    match &outlook.gradient_memory {
+        Some(m) => parts.extend([
+            ("a gradient", m.peak()),
+            ("of which the original's states and output matrix", m.teacher),
+            ("inputs of blocks", m.inputs),
+            ("kept for the way back", m.kept),
+            ("a block", m.block),
+            ("the output", m.head),
+        ]),
+        None => out.field("", "beside the two models that llama.cpp maps to compare them")?,
+    }
+    for (what, bytes) in parts {
         out.field("", format!("{what}: {}", amount(bytes, "bytes")))?;
     }
     out.field("disk", format!("about {} while it runs", amount(outlook.database_bytes, "bytes")))?;
@@ -114,20 +117,16 @@ pub(super) fn outcome(out: &mut Out, outcome: &JobOutcome, plan: bool) -> Result
             out.field("found by", format!("{}, {}", search.method, search.origin))?;
         }
         if let Some(checked) = &file.verified {
-            let (runtime, engine) = (&checked.runtime, &checked.engine);
+            let runtime = &checked.runtime;
             let kl = runtime.kl_mean;
-            out.field(
-                "llama.cpp",
+            let ours = checked.checked.as_ref().map_or_else(String::new, |ours| {
                 format!(
-                    "KL {:.6} ± {:.6} on {} tokens; our engine: {:.6}, with activations in \
-                     32 bits {:.6}",
-                    kl.value,
-                    kl.error,
-                    runtime.tokens,
-                    engine.kl_mean.value,
-                    checked.exact.kl_mean.value
-                ),
-            )?;
+                    "; our engine: {:.6}, with activations in 32 bits {:.6}",
+                    ours.engine.kl_mean.value, ours.exact.kl_mean.value
+                )
+            });
+            let (value, error, tokens) = (kl.value, kl.error, runtime.tokens);
+            out.field("llama.cpp", format!("KL {value:.6} ± {error:.6} on {tokens} tokens{ours}"))?;
             let top = runtime.same_top;
             out.field(
                 "same top",

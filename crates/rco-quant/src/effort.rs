@@ -37,7 +37,7 @@ impl Effort {
             per_gradient: 2,
             fisher: 24,
             steps: 8,
-            refine: 48,
+            refine: 40,
             polish: 16,
             verified: 8,
         };
@@ -112,7 +112,7 @@ pub struct WorkPlan {
 const WITHIN: f64 = 1.1;
 
 /// Evaluations beside steps and polish: of known plans, and of what RCO is rounded to.
-const BESIDES: u64 = 20;
+pub(crate) const BESIDES: u64 = 20;
 
 impl WorkPlan {
     /// Batches of the calibration text that a plan is measured on.

@@ -6,7 +6,7 @@ use super::Settings;
 use crate::block::QUERIES;
 use crate::config::{MlpConfig, ModelConfig};
 use crate::error::ModelError;
-use crate::head::ROWS_AT_A_TIME;
+use crate::head::{PIECE, PIECE_ROWS, ROWS_AT_A_TIME};
 use crate::key::{WeightKey, WeightKind};
 
 /// Bytes of a value.
@@ -55,16 +55,18 @@ impl Footprint {
         let matrix = VALUE * config.vocabulary as u64 * hidden;
         let blocks = config.blocks.len() as u64;
         let states = VALUE * rows * hidden;
-        let chunk = chunk_rows(config, settings, load) * config.vocabulary as u64 * VALUE;
-        // Logits of model and teacher, and the gradient in its two forms.
-        let logits = chunk * (1 + u64::from(load.taught > 0) + 2 * u64::from(load.gradient));
-        let chunks = rows.div_ceil(chunk_rows(config, settings, load));
-        // A sum over chunks is a third beside its two parts.
-        let of_matrix = match (load.head_gradient, chunks) {
-            (false, _) => 0,
-            (true, 0 | 1) => matrix,
-            (true, _) => 3 * matrix,
+        let models = 1 + u64::from(load.taught > 0);
+        let at_once = chunk_rows(config, settings, load);
+        // Logits of a piece of the vocabulary for the rows at work.
+        let piece = VALUE * at_once * config.vocabulary.min(PIECE) as u64;
+        let logits = if load.gradient {
+            // All pieces are kept until the sums are known; then one at a time has a gradient.
+            VALUE * at_once * config.vocabulary as u64 * models + 2 * piece
+        } else {
+            piece * models
         };
+        // That of the matrix, and at a tied head the embedding's while it is added.
+        let of_matrix = if load.head_gradient { 2 * matrix } else { 0 };
         let teacher =
             if load.taught > 0 { matrix + VALUE * load.taught as u64 * hidden } else { 0 };
         Self {
@@ -89,7 +91,11 @@ impl Footprint {
 
 /// Tokens whose logits are in memory at a time.
 fn chunk_rows(config: &ModelConfig, settings: &Settings, load: &Load) -> u64 {
-    let rows = settings.logit_values / config.vocabulary.max(1);
+    let rows = if load.gradient {
+        settings.logit_values / config.vocabulary.max(1)
+    } else {
+        (settings.logit_values / PIECE).min(PIECE_ROWS)
+    };
     rows.clamp(1, (load.sequences * load.length).max(1)) as u64
 }
 
@@ -174,13 +180,6 @@ impl Settings {
         }
         let needed = peak(&settings);
         if needed > limit {
-            // The sum over chunks may cost more than larger chunks do.
-            let whole = config.vocabulary * load.sequences * load.length;
-            let one_chunk = Self { logit_values: whole.max(least), ..settings };
-            if peak(&one_chunk) <= limit {
-                return Ok(one_chunk);
-            }
-            let needed = needed.min(peak(&one_chunk));
             return Err(ModelError::TooLittleMemory { needed, limit });
         }
         let free = usize::try_from(limit - needed).unwrap_or(usize::MAX);

@@ -32,8 +32,8 @@ impl Device {
 pub struct Settings {
     /// The device.
     pub device: Device,
-    /// Logits in memory at a time: the head goes through the tokens in chunks of this many
-    /// values (of model, teacher and gradient each).
+    /// Logits of each model that a gradient has in memory at a time, at most: the head goes
+    /// through the tokens in chunks of this many values.
     pub logit_values: usize,
     /// Rounds activations as the runtime does that the weights are stored for: to measure
     /// what it will make of them. For losses; gradients take the rounding for the identity.
@@ -49,7 +49,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             device: Device::Cpu,
-            logit_values: 1 << 23,
+            logit_values: 1 << 25,
             runtime_activations: false,
             keep_bytes: 1 << 29,
             double: false,

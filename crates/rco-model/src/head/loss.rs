@@ -4,11 +4,11 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::rows::{Real, RowLoss, cross_entropy_row, drawn_label, kl_row};
-use super::streamed::kl_streamed;
+use super::streamed::{Against, Streamed, Work};
 use super::{Head, Hidden, LossReport, Target, TokenLoss};
 use crate::batch::Batch;
 use crate::error::ModelError;
-use crate::ops::{floats, linear_backward, soft_cap_backward, weight_gradient};
+use crate::ops::{linear_backward, soft_cap_backward, weight_gradient};
 
 /// Loss and gradients.
 #[derive(Debug)]
@@ -25,6 +25,13 @@ pub(crate) struct HeadLoss {
 pub(crate) struct Wanted {
     pub(crate) states: bool,
     pub(crate) matrix: bool,
+}
+
+impl Wanted {
+    /// Whether any is.
+    pub(super) fn any(self) -> bool {
+        self.states || self.matrix
+    }
 }
 
 /// Mean loss over the rows of a batch. At most `chunk_values` logits of the model are in
@@ -52,17 +59,21 @@ pub(crate) fn head_loss(
             found: 0,
         });
     }
-    let with_gradient = wanted.states || wanted.matrix;
-    let scale = with_gradient.then(|| 1.0 / counted as f64);
+    let scale = wanted.any().then(|| 1.0 / counted as f64);
 
-    if let (false, Target::Teacher { head: by, hidden: taught }) = (with_gradient, target)
-        && let Some(rows) = kl_streamed((head, &hidden.0), (by, &taught.0), &labels, chunk_values)?
-    {
-        let rows = rows.into_iter().map(Some);
+    let against = match target {
+        Target::NextToken => Against::Text,
+        Target::Drawn { uniform } => Against::Drawn(uniform),
+        Target::Teacher { head, hidden } => Against::Teacher((head, &hidden.0)),
+    };
+    let (labels, values) = (&labels[..], chunk_values);
+    let scale_or_none = scale.unwrap_or(0.0);
+    let work =
+        Work { student: (head, &hidden.0), against, labels, wanted, scale: scale_or_none, values };
+    if let Some(Streamed { rows, states, matrix }) = work.run()? {
         let tokens = checked_tokens(0, rows)?;
         let mean = tokens.iter().map(|t| t.loss).sum::<f64>() / counted as f64;
-        let report = LossReport { mean, tokens };
-        return Ok(HeadLoss { report, states: None, matrix: None });
+        return Ok(HeadLoss { report: LossReport { mean, tokens }, states, matrix });
     }
 
     let mut tokens = Vec::with_capacity(counted);
@@ -169,21 +180,6 @@ fn chunk_loss(
     scale: Option<f64>,
 ) -> Result<ChunkLoss, ModelError> {
     let width = logits.dim(1)?;
-    let fast = match compared {
-        Compared::Teacher(teacher) => floats([logits, teacher], |[s, t]| {
-            rows_loss(s, Compared::Teacher(t), width, labels, scale)
-        })?,
-        Compared::Text => {
-            floats([logits], |[s]| rows_loss(s, Compared::Text, width, labels, scale))?
-        }
-        Compared::Drawn(uniform) => {
-            floats([logits], |[s]| rows_loss(s, Compared::Drawn(uniform), width, labels, scale))?
-        }
-    };
-    if let Some((losses, gradient)) = fast {
-        let tensor = gradient.map(|g| Tensor::from_vec(g, logits.shape(), logits.device()));
-        return Ok((losses, tensor.transpose()?));
-    }
     let values = |t: &Tensor| -> Result<Vec<f64>, ModelError> {
         Ok(t.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
     };

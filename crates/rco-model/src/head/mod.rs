@@ -5,6 +5,7 @@ mod rows;
 mod streamed;
 
 pub(crate) use loss::{HeadLoss, Wanted, head_loss};
+pub(crate) use streamed::{PIECE, ROWS as PIECE_ROWS};
 
 use candle_core::Tensor;
 

@@ -1,10 +1,12 @@
 //! What a job would do, before anything heavy.
 
+use rco_formats::gguf::TensorType;
 use rco_model::engine::Footprint;
 use serde::Serialize;
 
 use super::open::{Engine, Job, encoding_bytes};
 use super::settings::Target;
+use crate::effort::BESIDES;
 use crate::error::QuantError;
 use crate::size::{Beside, beside, weights};
 
@@ -37,7 +39,7 @@ pub struct Outlook {
     pub gradient_memory: Option<Footprint>,
     /// Bytes of memory that encoding takes, before.
     pub encoding_memory: u64,
-    /// Seconds, about, at a hundred thousand million operations a second.
+    /// Seconds, about, on two cores.
     pub seconds: f64,
     /// The orders.
     pub orders: Vec<OutlookOrder>,
@@ -58,10 +60,22 @@ pub struct OutlookOrder {
     pub output: String,
 }
 
-/// Operations a second that the estimate of the time takes: two cores of 2021.
-const SPEED: f64 = 1e11;
-/// Weights encoded a second, over all types.
-const ENCODING: f64 = 6e6;
+/// Operations a second that the estimate of the time takes: two cores of 2023, at what a model
+/// of a hundred million weights leaves of their peak.
+const SPEED: f64 = 8e10;
+/// Seconds that the tables of a type's encoder take, once, and weights that it encodes a
+/// second: measured on two cores, rounded.
+fn encoding(ty: TensorType) -> (f64, f64) {
+    match ty {
+        TensorType::IQ2_XS | TensorType::IQ2_S => (7.0, 2e6),
+        TensorType::IQ2_XXS | TensorType::IQ1_S | TensorType::IQ1_M => (2.0, 2.3e6),
+        TensorType::IQ3_XXS | TensorType::IQ3_S => (0.5, 2.3e6),
+        TensorType::IQ4_XS | TensorType::IQ4_NL => (0.0, 3.8e6),
+        TensorType::Q6_K => (0.0, 2e7),
+        TensorType::Q8_0 | TensorType::F16 | TensorType::BF16 | TensorType::F32 => (0.0, 7e7),
+        _ => (0.0, 7e6),
+    }
+}
 
 impl Job {
     /// What the job would do. Reads nothing but headers.
@@ -74,6 +88,8 @@ impl Job {
         let smallest = self.groups(0)?.range().0;
         let mut types: Vec<(String, usize)> = Vec::new();
         let (mut database_bytes, mut encoded_weights) = (0_u64, 0_u64);
+        let tables = self.menu.encoded_types();
+        let mut encoding_seconds: f64 = tables.into_iter().map(|ty| encoding(ty).0).sum();
         for choice in &self.menu.choices {
             for &form in &choice.forms {
                 let form_name = self.menu.named(form).to_string();
@@ -85,6 +101,7 @@ impl Job {
                     let bytes = choice.in_type(form.ty).byte_length()?.unwrap_or(0);
                     database_bytes = database_bytes.saturating_add(bytes);
                     encoded_weights = encoded_weights.saturating_add(choice.weights);
+                    encoding_seconds += choice.weights as f64 / encoding(form.ty).1;
                 }
             }
         }
@@ -98,13 +115,17 @@ impl Job {
         };
         let forward = (work.calibration + work.heldout) as u64 * 2
             + orders
-                * ((work.refine + work.polish) * work.measured as u64 + 10 * work.heldout as u64);
+                * ((work.refine + work.polish + BESIDES) * work.measured as u64
+                    + 8 * work.heldout as u64);
         let tokens = window * (backward * 3 + forward);
         let (footprint, encoding) = (self.footprint(), encoding_bytes(&self.menu));
         let active = weights - self.idle_weights();
+        // Forward in the engine, exact and rounded, and in llama.cpp, both models each time.
+        let verified = 3 * window * work.verified as u64 * orders;
         let seconds = 2.0 * active as f64 * tokens as f64 / SPEED
-            + encoded_weights as f64 / ENCODING
-            + backward as f64 * self.menu.work() as f64 / 1e9;
+            + encoding_seconds
+            + backward as f64 * self.menu.work() as f64 / 1e9
+            + 4.0 * verified as f64 * active as f64 / SPEED;
         let outlook_orders =
             self.settings.orders.iter().zip(&self.budgets).map(|(order, &budget)| {
                 let needs = match order.target {

@@ -89,6 +89,35 @@ fn the_file_fits_and_llama_cpp_agrees() {
 }
 
 #[test]
+fn parts_keep_to_the_budget_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = quantize(folder.path(), "out.gguf");
+    let job = command.args(["--size", "4MB", "--split-size", "1MB", "--json"]);
+    let (code, out, err) = run(job);
+    assert_eq!(code, 0, "{err}");
+    let outcome: Value = serde_json::from_str(&out).unwrap();
+    let file = &outcome["files"][0];
+    let first = PathBuf::from(file["path"].as_str().unwrap());
+    assert!(first.to_string_lossy().contains("out-00001-of-0000"), "{first:?}");
+    let mut sizes = Vec::new();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        sizes.push(entry.unwrap().metadata().unwrap().len());
+    }
+    assert!(sizes.len() >= 4, "{sizes:?}");
+    let bytes: u64 = sizes.iter().sum();
+    assert!(bytes <= 4_000_000 && bytes > 3_980_000, "{bytes}");
+    assert_eq!(file["bytes"], bytes);
+    // llama.cpp has loaded it, and its reader here takes the parts for one model.
+    assert!(file["verified"]["runtime"]["kl_mean"]["value"].as_f64().unwrap() > 0.0);
+    let written = GgufModel::open(folder.path().join(first.file_name().unwrap())).unwrap();
+    assert_eq!(written.tensors().count(), GgufModel::open(model()).unwrap().tensors().count());
+    // A second run refuses to overwrite the parts, before it computes anything.
+    let (code, _, err) = run(job);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("out-00001-of"), "{err}");
+}
+
+#[test]
 fn without_gradients_llama_cpp_measures_the_plans() {
     let folder = tempfile::tempdir().unwrap();
     let job = |output: &str| {

@@ -191,7 +191,7 @@ pub enum QuantError {
          weight errors and measured in llama.cpp instead; that finds less (README, \
          \"Models that rco cannot run\"), but keeps to the budget all the same"
     )]
-    NoEngine(ModelError),
+    NoEngine(Box<ModelError>),
     /// A text gives not one window.
     #[error(
         "{text} has {found} tokens, one window takes {needed}: give more text, or ask for \

@@ -27,7 +27,7 @@ pub struct Groups {
 
 impl Groups {
     /// Counts the bytes of a file with `metadata` and `tensors` (those of the source, in
-    /// the order of the file).
+    /// the order of the file), and `reserve` bytes besides.
     ///
     /// # Errors
     /// Tensors or metadata that cannot be written, or sizes that overflow.
@@ -35,6 +35,7 @@ impl Groups {
         menu: Menu,
         metadata: &Metadata,
         tensors: &[TensorSpec],
+        reserve: u64,
     ) -> Result<Self, QuantError> {
         let layout = Layout::new(metadata, tensors)?;
         let mut costs = Vec::with_capacity(menu.choices.len());
@@ -54,6 +55,7 @@ impl Groups {
         let rest = layout
             .file_size
             .checked_sub(decided)
+            .and_then(|rest| rest.checked_add(reserve))
             .ok_or(QuantError::Overflow { what: "the size of the file" })?;
         Ok(Self { menu, costs, rest })
     }

@@ -1,6 +1,6 @@
 //! The compressed file: the tensors of a plan, stitched from the files that hold them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rco_formats::atomic::WriteOptions;
@@ -78,6 +78,105 @@ pub fn write(
     path: &Path,
     options: WriteOptions,
 ) -> Result<u64, QuantError> {
+    Ok(writer(groups, database, forms, provenance)?.write(path, options)?)
+}
+
+/// Writes the file of a plan in parts of at most `part` bytes of tensor data each (but at
+/// least one tensor); returns the first part and the bytes of all. A model that fits one part
+/// is one file.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_split(
+    groups: &Groups,
+    database: &OptionDatabase,
+    forms: &[Form],
+    provenance: Provenance,
+    path: &Path,
+    part: u64,
+    options: WriteOptions,
+) -> Result<(PathBuf, u64), QuantError> {
+    let writer = writer(groups, database, forms, provenance)?;
+    let written = writer.write_split(path, part, options)?;
+    let bytes = written.iter().map(|(_, bytes)| bytes).sum();
+    let first = written.into_iter().next().map_or_else(|| path.to_owned(), |(first, _)| first);
+    Ok((first, bytes))
+}
+
+/// Bytes of all parts that [`write_split`] would write.
+///
+/// # Errors
+/// Too many parts.
+pub fn split_bytes(
+    groups: &Groups,
+    database: &OptionDatabase,
+    forms: &[Form],
+    provenance: Provenance,
+    part: u64,
+) -> Result<u64, QuantError> {
+    let mut sum = 0_u64;
+    for part in writer(groups, database, forms, provenance)?.split(part)? {
+        sum = sum.saturating_add(part.file_size()?);
+    }
+    Ok(sum)
+}
+
+/// Bytes of the headers that parts of a model of `total` bytes have beyond that of one file, at
+/// most.
+///
+/// # Errors
+/// Metadata that cannot be written.
+pub fn split_reserve(metadata: &Metadata, total: u64, part: u64) -> Result<u64, QuantError> {
+    // A header without tensors but with the keys of a part, and its padding.
+    let mut empty = GgufWriter::new(Metadata::new());
+    if let Some(alignment) = metadata.get("general.alignment") {
+        empty.metadata_mut().set("general.alignment", alignment.clone())?;
+    }
+    for (key, value) in [
+        ("split.no", Value::U16(0)),
+        ("split.count", Value::U16(0)),
+        ("split.tensors.count", Value::I32(0)),
+    ] {
+        empty.metadata_mut().set(key, value)?;
+    }
+    let layout = empty.layout()?;
+    let each = layout.file_size.saturating_add(layout.alignment);
+    // Two neighbouring parts hold more than `part` together, or they would be one.
+    let parts = (total / part.max(1)).saturating_mul(2).saturating_add(1);
+    Ok(parts.saturating_mul(each))
+}
+
+/// The first file that is there of what would be written to `path`: the file itself, or the
+/// first part of any number.
+pub fn existing(path: &Path, split: bool) -> Option<PathBuf> {
+    if path.exists() {
+        return Some(path.to_owned());
+    }
+    if !split {
+        return None;
+    }
+    let stem = path.with_extension("");
+    let start = format!("{}-00001-of-", stem.file_name()?.to_string_lossy());
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|p| {
+            let name = p.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(&start) && name.ends_with(".gguf")
+        })
+        .collect();
+    found.sort();
+    found.into_iter().next()
+}
+
+/// The file of a plan, yet to be written.
+fn writer(
+    groups: &Groups,
+    database: &OptionDatabase,
+    forms: &[Form],
+    provenance: Provenance,
+) -> Result<GgufWriter, QuantError> {
     let source = database.source();
     let menu = groups.menu();
     let mut metadata = metadata(source, provenance)?;
@@ -100,7 +199,7 @@ pub fn write(
         };
         writer.add(spec, Arc::new(file.data(name)?))?;
     }
-    Ok(writer.write(path, options)?)
+    Ok(writer)
 }
 
 /// `general.file_type`: the number that llama.cpp has for files made mostly of the type that

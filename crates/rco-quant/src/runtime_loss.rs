@@ -27,8 +27,10 @@ const KEPT: usize = 1 << 30;
 pub struct RuntimeTexts {
     /// The original.
     pub source: PathBuf,
-    /// Windows that plans are measured on.
+    /// Windows of the calibration text.
     pub calibration: Vec<Vec<u32>>,
+    /// How many of them a plan is measured on.
+    pub measured: usize,
     /// Windows that only choose and report.
     pub heldout: Vec<Vec<u32>>,
     /// Threads of llama.cpp.
@@ -43,8 +45,6 @@ pub struct RuntimeLoss<'a> {
     database: &'a OptionDatabase,
     provenance: Provenance,
     texts: &'a RuntimeTexts,
-    /// Calibration windows that a plan is measured on.
-    measured: usize,
     scores: Vec<f64>,
     known: Vec<(String, Assignment)>,
     fingerprint: String,
@@ -67,14 +67,13 @@ impl<'a> RuntimeLoss<'a> {
         database: &'a OptionDatabase,
         provenance: Provenance,
         texts: &'a RuntimeTexts,
-        measured: usize,
         mut scores: Vec<f64>,
         known: Vec<(String, Assignment)>,
         origin: &str,
     ) -> Self {
         // The group of the rest has one option.
         scores.push(0.0);
-        let mut text = format!("llama.cpp {origin} {measured}");
+        let mut text = format!("llama.cpp {origin} {}", texts.measured);
         for window in texts.calibration.iter().chain(&texts.heldout) {
             let _ = write!(text, "|{window:?}");
         }
@@ -87,7 +86,6 @@ impl<'a> RuntimeLoss<'a> {
             database,
             provenance,
             texts,
-            measured,
             scores,
             known,
             fingerprint,
@@ -184,7 +182,7 @@ impl Objective for RuntimeLoss<'_> {
             Split::Draws { first, count } => (0..u64::from(count))
                 .map(|i| (first.0.wrapping_add(i) % learnt.max(1) as u64) as usize)
                 .collect(),
-            _ => (0..self.measured.min(learnt)).collect(),
+            _ => (0..self.texts.measured.min(learnt)).collect(),
         };
         self.mean(plan, &windows).map_err(failed)
     }

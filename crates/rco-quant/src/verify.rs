@@ -191,7 +191,9 @@ pub fn verify_in_runtime<'a>(
 ) -> Result<Verified, QuantError> {
     let (reports, sentence) = run_in_runtime(source, file, windows, threads, prompt)?;
     let mut comparison = Comparison::default();
-    reports.iter().for_each(|report| comparison.add(report));
+    for report in &reports {
+        comparison.add(report);
+    }
     let runtime = comparison.summary().ok_or(NO_TEXT)?;
     Ok(Verified { runtime, checked: None, sentence })
 }

@@ -43,7 +43,7 @@ fn two_hundred_random_budgets_are_kept_to_the_byte() {
     let (model, menu, database) = database(folder.path());
     let provenance = |budget| Provenance { budget, seed: 3 };
     let specs = tensors(&model);
-    let groups = Groups::new(menu, &metadata(&model, provenance(0)).unwrap(), &specs).unwrap();
+    let groups = Groups::new(menu, &metadata(&model, provenance(0)).unwrap(), &specs, 0).unwrap();
     // The surrogate: weight error, fixed.
     let choices = &groups.menu().choices;
     let errors = choices
@@ -81,7 +81,7 @@ fn a_budget_below_the_smallest_file_names_it_and_who_holds_it_up() {
     let folder = tempfile::tempdir().unwrap();
     let (model, menu, _) = database(folder.path());
     let metadata = metadata(&model, Provenance { budget: 0, seed: 0 }).unwrap();
-    let groups = Groups::new(menu, &metadata, &tensors(&model)).unwrap();
+    let groups = Groups::new(menu, &metadata, &tensors(&model), 0).unwrap();
     let (smallest, _) = groups.range();
     assert!(groups.problem(smallest, &[]).is_ok());
     let error = groups.problem(smallest - 1, &[]).unwrap_err();

@@ -81,7 +81,7 @@ fn a_foreign_file_can_be_chosen_as_it_is_and_its_bytes_arrive() {
 
     let provenance = Provenance { budget: 6_000_000, seed: 1 };
     let header = metadata(&model, provenance).unwrap();
-    let groups = Groups::new(menu, &header, &tensors(&model)).unwrap();
+    let groups = Groups::new(menu, &header, &tensors(&model), 0).unwrap();
     let budget = provenance.budget;
     let known = known::plans(&groups, &bundled(), None, second.foreign(), budget).unwrap();
     let (_, plan) = known.iter().find(|(name, _)| name == "theirs.gguf as it is").unwrap();

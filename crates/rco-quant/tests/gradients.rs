@@ -8,7 +8,7 @@ use rco_core::Assignment;
 use rco_core::search::{Draw, Objective, Silent, Split};
 use rco_formats::gguf::TensorType;
 use rco_quant::effort::Effort;
-use rco_quant::job::{Job, JobSettings, Order, Reporter, Target};
+use rco_quant::job::{Job, JobSettings, MeasuredIn, Order, Reporter, Target};
 use rco_quant::menu::{Form, TypeFilter};
 use rco_quant::objective::PlanLoss;
 
@@ -37,7 +37,8 @@ fn job() -> Job {
         pins: Vec::new(),
         ties: Vec::new(),
         fuse_friendly: false,
-        gradients: true,
+        measured_in: MeasuredIn::Engine,
+        split: None,
         effort: Effort::Trial,
         seed: 1,
         memory: None,

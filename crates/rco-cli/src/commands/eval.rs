@@ -112,7 +112,10 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     let mut stages = Stages::new(args.quiet || args.json);
     stages.stage("comparing", Some(total as u64));
     let mut progress = |done: usize| stages.advance(done as u64, "");
-    let rows = if args.runtime != "llama.cpp" {
+    let rows = if args.runtime == "llama.cpp" {
+        let threads = rayon::current_num_threads();
+        in_runtime(&args.model, &args.against, &texts, threads, &mut progress)?
+    } else {
         let model = Opened::new(&args.model)?;
         let (cache, kept) = cache(args);
         let rows = in_engine(&model, &reference, &texts, settings, &cache, &mut progress)?;
@@ -120,9 +123,6 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
             fs::remove_dir_all(&cache).map_err(CliError::io(&cache, "deleting the cache"))?;
         }
         rows
-    } else {
-        let threads = rayon::current_num_threads();
-        in_runtime(&args.model, &args.against, &texts, threads, &mut progress)?
     };
     stages.finish();
     let mut out = Out::stdout();

@@ -15,7 +15,7 @@ use crate::error::QuantError;
 use crate::groups::Groups;
 use crate::known;
 use crate::menu::NamedForm;
-use crate::output::{plan_sha256, write};
+use crate::output::{existing, plan_sha256, split_bytes, write, write_split};
 use crate::verify::{Verified, check_file, verify, verify_in_runtime};
 
 /// The plan of an order.
@@ -120,8 +120,9 @@ impl Job {
         let mut outcome = self.outcome(prepared, plans)?;
         for (n, (planned, file)) in plans.iter().zip(&mut outcome.files).enumerate() {
             let path = self.settings.orders[n].output.clone();
-            file.verified = self.build_one(&path, file, prepared, &planned.plan, reporter)?;
-            file.path = Some(path);
+            let (path, verified) =
+                self.build_one(&path, file, prepared, &planned.plan, reporter)?;
+            (file.path, file.verified) = (Some(path), verified);
         }
         Ok(outcome)
     }
@@ -133,31 +134,41 @@ impl Job {
         prepared: &Prepared,
         plan: &Assignment,
         reporter: &mut dyn Reporter,
-    ) -> Result<Option<Verified>, QuantError> {
+    ) -> Result<(PathBuf, Option<Verified>), QuantError> {
         let Prepared { database, groups, prompt, .. } = prepared;
         let forms = groups.forms(plan);
         reporter.stage("writing", None);
         // A run that was killed after this point finds its file there, and writes it again:
         // the same plan may have been one for another model.
-        let own = written_plan(path).is_some_and(|found| found == file.plan_sha256);
+        let there = existing(path, self.settings.split.is_some());
+        let there = there.and_then(|there| written_plan(&there));
+        let own = there.is_some_and(|found| found == file.plan_sha256);
         let options = WriteOptions { force: self.settings.force || own };
-        write(groups, database, &forms, self.provenance(file.budget), path, options)?;
-        check_file(path, groups, &forms, file.bytes)?;
+        let provenance = self.provenance(file.budget);
+        let path = if let Some(part) = self.settings.split {
+            write_split(groups, database, &forms, provenance, path, part, options)?.0
+        } else {
+            write(groups, database, &forms, provenance, path, options)?;
+            path.to_owned()
+        };
+        check_file(&path, groups, &forms, file.bytes)?;
         if !self.settings.verify {
-            return Ok(None);
+            return Ok((path, None));
         }
         reporter.stage("checking in llama.cpp", None);
         let (source, threads) = (&self.settings.model, self.settings.threads);
         let windows = self.settings.effort.plan().verified;
-        Ok(Some(match &prepared.measure {
-            Measure::Engine(EngineMeasure { candidates, teacher }) => {
-                verify(source, path, candidates, teacher, plan, windows, threads, prompt)?
+        let verified = match &prepared.measure {
+            Measure::Engine(engine) => {
+                let EngineMeasure { candidates, teacher } = &**engine;
+                verify(source, &path, candidates, teacher, plan, windows, threads, prompt)?
             }
             Measure::Runtime(texts) => {
                 let windows = texts.heldout.iter().take(windows).map(Vec::as_slice);
-                verify_in_runtime(source, path, windows, threads, prompt)?
+                verify_in_runtime(source, &path, windows, threads, prompt)?
             }
-        }))
+        };
+        Ok((path, Some(verified)))
     }
 
     /// What the plans of all orders are, without files.
@@ -172,10 +183,16 @@ impl Job {
         let groups = &prepared.groups;
         let mut files = Vec::with_capacity(plans.len());
         for (&budget, Planned { plan, search }) in self.budgets.iter().zip(plans) {
-            let bytes = groups.bytes(plan);
+            let forms = groups.forms(plan);
+            let bytes = match self.settings.split {
+                None => groups.bytes(plan),
+                Some(part) => {
+                    let provenance = self.provenance(budget);
+                    split_bytes(groups, &prepared.database, &forms, provenance, part)?
+                }
+            };
             let slack =
                 budget.checked_sub(bytes).ok_or(QuantError::PlanTooLarge { budget, bytes })?;
-            let forms = groups.forms(plan);
             let menu = groups.menu();
             let names = menu.choices.iter().map(|c| c.tensor.name.clone());
             files.push(FileOutcome {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use rco_formats::gguf::GgufModel;
+use rco_formats::gguf::{GgufModel, Metadata};
 use rco_formats::imatrix::Imatrix;
 use rco_formats::inspect::{Kind, role};
 use rco_model::ModelError;
@@ -10,13 +10,13 @@ use rco_model::config::ModelConfig;
 use rco_model::engine::{Footprint, Load, Settings};
 use rco_model::weights::GgufWeights;
 
-use super::settings::{JobSettings, Target};
+use super::settings::{JobSettings, MeasuredIn, Target};
 use crate::error::QuantError;
 use crate::foreign::Foreign;
 use crate::groups::Groups;
 use crate::hash::sha256_model;
 use crate::menu::{Menu, covers, is_decided};
-use crate::output::{Provenance, metadata, tensors};
+use crate::output::{Provenance, metadata, split_reserve, tensors};
 use crate::rules;
 use crate::size::{beside, weights};
 
@@ -69,7 +69,10 @@ impl Job {
         let least = budgets.iter().copied().min().unwrap_or(0);
         settings.filter.least_bits = LEAST_SHARE * 8.0 * least as f64 / weights(&model)? as f64;
         settings.filter.named = settings.pins.iter().map(rules::Pin::ty).collect();
-        let engine = if settings.gradients { Some(engine(&model)?) } else { None };
+        let engine = match settings.measured_in {
+            MeasuredIn::Engine => Some(engine(&model)?),
+            MeasuredIn::Runtime => None,
+        };
         let importance = match &settings.imatrix {
             None => None,
             Some(path) => {
@@ -155,18 +158,34 @@ impl Job {
         Some(Footprint::of(config, settings, &load))
     }
 
+    /// Bytes that the headers of further parts take at most, for the largest budget.
+    pub(super) fn split_reserve(&self, metadata: &Metadata) -> Result<u64, QuantError> {
+        let largest = self.budgets.iter().copied().max().unwrap_or(0);
+        match self.settings.split {
+            Some(part) => split_reserve(metadata, largest, part),
+            None => Ok(0),
+        }
+    }
+
     /// The menu as groups of a file with this budget.
     pub(super) fn groups(&self, budget: u64) -> Result<Groups, QuantError> {
         let provenance = Provenance { budget, seed: self.settings.seed };
         let metadata = metadata(&self.model, provenance)?;
-        Groups::new(self.menu.clone(), &metadata, &tensors(&self.model))
+        let (tensors, reserve) = (tensors(&self.model), self.split_reserve(&metadata)?);
+        Groups::new(self.menu.clone(), &metadata, &tensors, reserve)
     }
 }
 
 /// The model for the engine.
 fn engine(model: &Arc<GgufModel>) -> Result<(Arc<ModelConfig>, GgufWeights), QuantError> {
     let config = match ModelConfig::from_gguf(model) {
-        Err(error @ ModelError::Unsupported { .. }) => return Err(QuantError::NoEngine(error)),
+        Err(
+            error @ (ModelError::UnknownArchitecture { .. }
+            | ModelError::Unsupported { .. }
+            | ModelError::UnexpectedWeight { .. }),
+        ) => {
+            return Err(QuantError::NoEngine(Box::new(error)));
+        }
         config => Arc::new(config?),
     };
     let weights = GgufWeights::new(Arc::clone(model), &config)?;

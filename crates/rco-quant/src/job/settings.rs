@@ -29,6 +29,17 @@ pub enum Target {
     },
 }
 
+/// What measures plans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MeasuredIn {
+    /// Our engine, which takes gradients too.
+    #[default]
+    Engine,
+    /// llama.cpp, which runs architectures that the engine does not know. Without gradients,
+    /// plans start from the errors of weights.
+    Runtime,
+}
+
 /// A target and where its file goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
@@ -59,9 +70,10 @@ pub struct JobSettings {
     pub ties: Vec<Regex>,
     /// Gate and up projections alike.
     pub fuse_friendly: bool,
-    /// Take gradients in the engine; otherwise plans are ranked by weight errors and measured
-    /// in llama.cpp, which runs architectures that the engine does not know.
-    pub gradients: bool,
+    /// What measures plans.
+    pub measured_in: MeasuredIn,
+    /// Tensor data of a part in bytes; none writes one file.
+    pub split: Option<u64>,
     /// How much work to spend.
     pub effort: Effort,
     /// Seed of all random numbers.

@@ -65,7 +65,7 @@ pub struct Prepared {
 #[derive(Debug)]
 pub enum Measure {
     /// Our engine.
-    Engine(EngineMeasure),
+    Engine(Box<EngineMeasure>),
     /// llama.cpp, for models that the engine cannot run.
     Runtime(RuntimeTexts),
 }
@@ -118,31 +118,29 @@ impl Job {
 
         // The groups of all budgets are alike: the budget is a number in the header.
         let metadata = metadata(&self.model, self.provenance(0))?;
-        let groups = Groups::new(menu, &metadata, &tensors(&self.model))?;
+        let reserve = self.split_reserve(&metadata)?;
+        let groups = Groups::new(menu, &metadata, &tensors(&self.model), reserve)?;
         let mut origin = format!("{source_sha256} {importance_sha256} {}", texts.sha256());
         for sha256 in &foreign_sha256 {
             origin.push(' ');
             origin.push_str(sha256);
         }
-        let (measure, scores) = match &self.engine {
-            Some(engine) => {
-                let inputs = Inputs { groups: &groups, database: &database, texts: &texts };
-                let by = format!("{source_sha256} {} {}", texts.sha256(), work.per_gradient);
-                let measure = self.engine_measure(engine, &inputs, &by, folder, reporter)?;
-                let scores =
-                    self.scores(&measure.candidates, &inputs, &origin, folder, reporter)?;
-                (Measure::Engine(measure), scores)
-            }
-            None => {
-                let texts = RuntimeTexts {
-                    source: self.settings.model.clone(),
-                    calibration: texts.calibration.clone(),
-                    heldout: texts.heldout.clone(),
-                    threads: self.settings.threads,
-                    folder: folder.to_owned(),
-                };
-                (Measure::Runtime(texts), database.distortions(groups.menu()))
-            }
+        let (measure, scores) = if let Some(engine) = &self.engine {
+            let inputs = Inputs { groups: &groups, database: &database, texts: &texts };
+            let by = format!("{source_sha256} {} {}", texts.sha256(), work.per_gradient);
+            let measure = self.engine_measure(engine, &inputs, &by, folder, reporter)?;
+            let scores = self.scores(&measure.candidates, &inputs, &origin, folder, reporter)?;
+            (Measure::Engine(Box::new(measure)), scores)
+        } else {
+            let texts = RuntimeTexts {
+                source: self.settings.model.clone(),
+                calibration: texts.calibration.clone(),
+                measured: work.measured,
+                heldout: texts.heldout.clone(),
+                threads: self.settings.threads,
+                folder: folder.to_owned(),
+            };
+            (Measure::Runtime(texts), database.distortions(groups.menu()))
         };
         let prompt = texts.prompt;
         let options = self.foreign.iter().zip(foreign_sha256);
@@ -245,7 +243,8 @@ impl Prepared {
         let Self { groups, database, scores, origin, .. } = self;
         let scores = scores.clone();
         match &self.measure {
-            Measure::Engine(EngineMeasure { candidates, teacher }) => {
+            Measure::Engine(engine) => {
+                let EngineMeasure { candidates, teacher } = &**engine;
                 let (measured, seed) = (work.measured_batches(), provenance.seed);
                 let half = scores.clone();
                 let loss =
@@ -253,10 +252,8 @@ impl Prepared {
                 Box::new(loss.with_curvature(half))
             }
             Measure::Runtime(texts) => {
-                let windows = work.measured;
-                let loss = RuntimeLoss::new(
-                    groups, database, provenance, texts, windows, scores, known, origin,
-                );
+                let loss =
+                    RuntimeLoss::new(groups, database, provenance, texts, scores, known, origin);
                 Box::new(loss)
             }
         }

@@ -6,7 +6,7 @@ use rco_bench::quantize::{QuantizeSettings, Row, run as measure};
 use rco_formats::gguf::TensorType;
 use rco_problems::file::Quantity;
 use rco_quant::effort::Effort;
-use rco_quant::job::{Job, JobSettings, Order, Target};
+use rco_quant::job::{Job, JobSettings, MeasuredIn, Order, Target};
 use rco_quant::menu::TypeFilter;
 use rco_quant::rules::parse_type;
 
@@ -84,7 +84,8 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         pins: Vec::new(),
         ties: Vec::new(),
         fuse_friendly: false,
-        gradients: true,
+        measured_in: MeasuredIn::Engine,
+        split: None,
         effort: args.effort,
         seed: args.seed,
         memory: None,

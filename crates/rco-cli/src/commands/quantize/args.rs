@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rco_formats::gguf::TensorType;
 use rco_problems::file::Quantity;
 use rco_quant::effort::Effort;
-use rco_quant::job::{JobSettings, Order, Target};
+use rco_quant::job::{JobSettings, MeasuredIn, Order, Target};
 use rco_quant::menu::TypeFilter;
 use rco_quant::rules::{Pin, parse_type};
 use rco_quant::size::{BitsPerWeight, KvType};
@@ -195,6 +195,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
 
+    /// Write parts with at most so much tensor data each, as OUTPUT-00001-of-00003.gguf and so
+    /// on; the budget holds for all together
+    #[arg(long, value_name = "SIZE")]
+    split_size: Option<Quantity>,
+
     /// Overwrite the output
     #[arg(long)]
     pub(super) force: bool,
@@ -275,7 +280,8 @@ impl Flags {
             pins: self.pin.clone(),
             ties: self.tie.clone(),
             fuse_friendly: self.fuse_friendly,
-            gradients: !self.no_gradients,
+            measured_in: if self.no_gradients { MeasuredIn::Runtime } else { MeasuredIn::Engine },
+            split: self.split_size.as_ref().map(|q| q.value.max(1)),
             effort: self.effort,
             seed: self.seed,
             memory: self.memory.as_ref().map(|q| q.value),

@@ -9,7 +9,8 @@ mod report;
 use std::fs;
 use std::path::Path;
 
-use rco_quant::job::{Job, JobOutcome, JobSettings, Reporter, written_plan};
+use rco_quant::job::{Job, JobOutcome, JobSettings, MeasuredIn, Reporter, written_plan};
+use rco_quant::output::existing;
 use serde_json::json;
 
 use self::args::Flags;
@@ -165,8 +166,10 @@ fn check_targets(
     let resumed = dir.join("run.json").exists();
     for order in settings.orders.iter().filter(|_| step.writes_files()) {
         // A run that was killed may have written its file already.
-        let own = resumed && written_plan(&order.output).is_some();
-        output::check_target(&order.output, flags.force || own)?;
+        let there = existing(&order.output, settings.split.is_some());
+        let there = there.unwrap_or_else(|| order.output.clone());
+        let own = resumed && written_plan(&there).is_some();
+        output::check_target(&there, flags.force || own)?;
     }
     match &flags.tensor_types_file {
         Some(path) => output::check_target(path, flags.force),
@@ -195,7 +198,10 @@ fn describe(job: &Job) -> Result<Description, CliError> {
         "effort": settings.effort,
         "seed": settings.seed,
     });
-    if !settings.gradients {
+    if let Some(part) = settings.split {
+        kept["split"] = json!(part);
+    }
+    if settings.measured_in == MeasuredIn::Runtime {
         kept["gradients"] = json!(false);
     }
     if !options.is_empty() {

@@ -1,6 +1,8 @@
 # make demo            build, solve a problem of the size of an 8B model, fit the bundled model
 # make test            all checks: format, lints, docs, licences, tests
 # make bench-knapsack  the exact knapsack against the clock and HiGHS
+# make bench-quantize  files that fit against llama.cpp's recipes, knapsacks and evolution
+# make bench-engine    gradients against PyTorch (fetches it, 1 GB)
 # make bench-prune     dropping experts against rankings, evolution and all masks there are
 # make bench-synthetic RCO against the baselines on problems with known optima
 # make fuzz            both fuzz targets, five minutes each (needs nightly, cargo-fuzz)
@@ -23,7 +25,8 @@ RCO := $(CARGO_TARGET_DIR)/release/rco
 WITH_HIGHS = PKG_CONFIG_PATH="$$(scripts/build_highs.sh):$$PKG_CONFIG_PATH"
 FUZZ_SECONDS ?= 300
 
-.PHONY: demo test build setup bench-knapsack bench-prune bench-synthetic fuzz
+.PHONY: demo test build setup bench-knapsack bench-quantize bench-engine bench-prune \
+	bench-synthetic fuzz
 
 demo: build
 	$(RCO) solve examples/problems/qwen3-8b-gguf.json
@@ -48,6 +51,23 @@ setup:
 
 bench-knapsack: build
 	$(RCO) bench knapsack --out benchmarks/knapsack
+
+QUANTIZE := $(RCO) bench quantize --effort quick --plain-steps 0 \
+	--text assets/text/novels-calibration.txt \
+	--heldout assets/text/novels.txt --heldout assets/text/scripture.txt
+SMOLLM2 = "$$(scripts/fetch_smollm2.sh)"
+bench-quantize: build
+	$(QUANTIZE) assets/tiny-moe/tiny-moe.bf16.gguf --sizes 2910000,3853000,4584000,5447000 \
+		--windows 24 --evolution 10 --out benchmarks/quantize-tiny-moe \
+		--run $(CARGO_TARGET_DIR)/quantize-tiny-moe
+	$(QUANTIZE) $(SMOLLM2) --sizes 84000000,78000000,90000000,94000000 \
+		--windows 6 --evolution 0 --out benchmarks/quantize-smollm2 \
+		--run $(CARGO_TARGET_DIR)/quantize-smollm2
+
+bench-engine: build
+	$(RCO) bench engine $(SMOLLM2) --text assets/text/novels.txt --compare \
+		--work $(CARGO_TARGET_DIR)/engine --python "$$(benchmarks/engine/setup.sh)" \
+		--out benchmarks/engine
 
 PRUNE := $(RCO) bench prune assets/tiny-moe --out benchmarks/prune-tiny-moe
 bench-prune: build

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::compiled::{Loop, vectorised};
 use super::exp::exp;
-use super::host::{dot, floats, rows_per_task};
+use super::host::{dot, floats, largest, rows_per_task};
 
 /// Which keys the rows of a matrix of scores may see.
 ///
@@ -175,17 +175,4 @@ fn softmax_row(scores: &[f32], scale: f32, probs: &mut [f32]) {
     for p in probs {
         *p *= inverse;
     }
-}
-
-#[allow(clippy::inline_always, reason = "callers compile it for several machines")]
-#[inline(always)]
-fn largest(values: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; 16];
-    let (chunks, rest) = values.as_chunks::<16>();
-    for chunk in chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane = if *x > *lane { *x } else { *lane };
-        }
-    }
-    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
 }

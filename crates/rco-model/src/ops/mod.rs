@@ -24,7 +24,7 @@ pub(crate) use attention_probs::{Mask, attention_probs, attention_probs_backward
 pub(crate) use compiled::{Loop, vectorised};
 pub(crate) use exp::exp;
 pub(crate) use gated::{gated, gated_backward};
-pub(crate) use host::floats;
+pub(crate) use host::{floats, largest};
 pub(crate) use linear::{bias_gradient, linear, linear_backward, weight_gradient};
 pub(crate) use rms_norm::{rms_norm, rms_norm_backward};
 pub(crate) use rotary::RotaryTable;

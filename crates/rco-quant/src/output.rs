@@ -86,7 +86,7 @@ pub fn write(
 /// is one file.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_split(
     groups: &Groups,
     database: &OptionDatabase,

@@ -83,7 +83,7 @@ pub fn run(
 ) -> Result<Vec<Row>, BenchError> {
     let prepared = job.prepare(folder, reporter)?;
     let engine = prepared.engine().ok_or(BenchError::Unsupported("a job without gradients"))?;
-    let original = engine.candidates.original()?;
+    let original = engine.original.clone();
     let head = original.head().map_err(QuantError::from)?;
     reporter.stage("held-out texts", None);
     let judges = judges(job, settings, &original)?;
@@ -269,7 +269,7 @@ impl Bench<'_> {
     ) -> Result<SearchOutcome, BenchError> {
         let work = self.job.settings().effort.plan();
         let Prepared { groups, origin, .. } = self.prepared;
-        let EngineMeasure { candidates, teacher } = self.engine;
+        let EngineMeasure { candidates, teacher, .. } = self.engine;
         let problem = groups.problem(budget, &[])?;
         let (measured, seed) = (work.measured_batches(), settings.seed);
         let mut loss =

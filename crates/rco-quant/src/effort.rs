@@ -1,5 +1,6 @@
 //! How much work a search takes.
 
+use crate::prune::effort::PruneWork;
 use rco_core::search::SearchSettings;
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +79,15 @@ impl Effort {
                 ..normal
             },
         }
+    }
+}
+
+impl Effort {
+    /// The search for the experts that remain at one number of them, where several numbers are
+    /// tried for a budget that types share.
+    pub(crate) fn experts(self) -> PruneWork {
+        let work = PruneWork::new(self);
+        PruneWork { fisher: 1, steps: work.steps / 4, polish: work.polish / 4, ..work }
     }
 }
 

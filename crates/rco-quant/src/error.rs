@@ -12,6 +12,8 @@ use rco_ggml::GgmlError;
 use rco_model::ModelError;
 use rco_model::text::TextError;
 
+use crate::prune::PruneError;
+
 /// A model could not be compressed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -228,6 +230,18 @@ pub enum QuantError {
     /// The search.
     #[error(transparent)]
     Search(#[from] SearchError),
+    /// Experts that were to be dropped.
+    #[error(transparent)]
+    Experts(Box<PruneError>),
+}
+
+impl From<PruneError> for QuantError {
+    fn from(error: PruneError) -> Self {
+        match error {
+            PruneError::Quant(error) => error,
+            other => Self::Experts(Box::new(other)),
+        }
+    }
 }
 
 impl QuantError {

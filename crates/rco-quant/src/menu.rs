@@ -147,6 +147,8 @@ pub struct Menu {
     pub choices: Vec<Choice>,
     /// Names of the options files.
     pub files: Vec<String>,
+    /// Experts that remain in each block that has some; empty if none was dropped.
+    pub experts: Vec<Vec<usize>>,
 }
 
 impl Menu {
@@ -202,7 +204,26 @@ impl Menu {
             return Err(QuantError::NothingToChoose);
         }
         let files = foreign.iter().map(|file| file.name.clone()).collect();
-        Ok(Self { choices, files })
+        Ok(Self { choices, files, experts: Vec::new() })
+    }
+
+    /// The same menu for a version of the model with fewer experts, of which `experts` remain.
+    ///
+    /// # Errors
+    /// Sizes that overflow.
+    pub fn of_version(
+        &self,
+        version: &GgufModel,
+        experts: Vec<Vec<usize>>,
+    ) -> Result<Self, QuantError> {
+        let mut choices = self.choices.clone();
+        for choice in &mut choices {
+            if let Some((_, info)) = version.tensor(&choice.tensor.name) {
+                choice.tensor = info.spec.clone();
+                choice.weights = info.spec.elements()?;
+            }
+        }
+        Ok(Self { choices, files: self.files.clone(), experts })
     }
 
     /// A form by its name.

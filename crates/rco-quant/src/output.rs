@@ -36,9 +36,7 @@ pub struct Provenance {
 pub fn metadata(source: &GgufModel, provenance: Provenance) -> Result<Metadata, QuantError> {
     let mut out = source.metadata().clone();
     // The output is one file.
-    for key in ["split.no", "split.count", "split.tensors.count"] {
-        out.remove(key);
-    }
+    out.remove_split();
     out.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION))?;
     out.set("general.file_type", Value::U32(0))?;
     out.set("rco.version", text(env!("CARGO_PKG_VERSION")))?;
@@ -52,12 +50,13 @@ fn text(value: &str) -> Value {
     Value::String(Text(value.as_bytes().to_vec()))
 }
 
-/// SHA-256 of a plan: of a line `tensor form` for each tensor of the menu, in its order.
+/// SHA-256 of a plan: of a line `tensor form` for each tensor of the menu, in its order; and
+/// before that, if some experts are gone, of a line of those that remain for each block.
 pub fn plan_sha256(menu: &Menu, forms: &[Form]) -> String {
+    let experts = menu.experts.iter().map(|kept| format!("experts {kept:?}\n"));
     let lines = menu.choices.iter().zip(forms);
-    let lines: Vec<String> =
-        lines.map(|(c, &form)| format!("{} {}\n", c.tensor.name, menu.named(form))).collect();
-    sha256(lines.concat().as_bytes())
+    let lines = lines.map(|(c, &form)| format!("{} {}\n", c.tensor.name, menu.named(form)));
+    sha256(experts.chain(lines).collect::<String>().as_bytes())
 }
 
 /// The tensors of the source, in their order.

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use rco_core::Assignment;
 use rco_formats::gguf::GgufModel;
 use rco_ggml::{Runtime, RuntimeSettings, Sampling};
 use rco_model::Model;
@@ -12,7 +11,6 @@ use rco_model::head::{LossReport, Target, compare_logits};
 use crate::error::QuantError;
 use crate::groups::Groups;
 use crate::menu::Form;
-use crate::objective::Candidates;
 use crate::teacher::Teacher;
 
 /// Tokens of the sentence that the file writes.
@@ -81,31 +79,13 @@ pub fn check_file(
 }
 
 /// Loads the original and the file in llama.cpp, compares them on `windows` of the held-out
-/// text, and compares the outcome with what the engine finds on the same tokens.
+/// text, and compares the outcome with what the engine finds on the same tokens with `original`
+/// and `model`.
 ///
 /// # Errors
 /// [`QuantError::RuntimeDisagrees`], or a file that the runtime cannot load.
 #[allow(clippy::too_many_arguments, reason = "each is a thing of its own")]
 pub fn verify(
-    source: &Path,
-    file: &Path,
-    candidates: &Candidates,
-    teacher: &Teacher,
-    plan: &Assignment,
-    windows: usize,
-    threads: usize,
-    prompt: &str,
-) -> Result<Verified, QuantError> {
-    let (original, model) = (candidates.original()?, candidates.model(plan)?);
-    verify_models(source, file, &original, &model, teacher, windows, threads, prompt)
-}
-
-/// As [`verify`], with the original and the model of the plan at hand.
-///
-/// # Errors
-/// As [`verify`].
-#[allow(clippy::too_many_arguments, reason = "each is a thing of its own")]
-pub fn verify_models(
     source: &Path,
     file: &Path,
     original: &Model,

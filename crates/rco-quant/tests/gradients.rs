@@ -37,6 +37,7 @@ fn job() -> Job {
         pins: Vec::new(),
         ties: Vec::new(),
         fuse_friendly: false,
+        drop_experts: false,
         measured_in: MeasuredIn::Engine,
         split: None,
         effort: Effort::Trial,

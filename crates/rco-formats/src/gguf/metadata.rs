@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::error::GgufFault;
 use super::limits::{MAX_KEY_BYTES, name_problem};
+use super::split::{KEY_COUNT, KEY_NO, KEY_TENSORS};
 use super::value::{Array, Value};
 
 /// Keys and values in the order of the file.
@@ -101,6 +102,13 @@ impl Metadata {
             *position -= usize::from(*position > at);
         }
         Some(self.entries.remove(at).1)
+    }
+
+    /// Removes what says that the file is a part of a model: that of a model in one file.
+    pub fn remove_split(&mut self) {
+        for key in [KEY_NO, KEY_COUNT, KEY_TENSORS] {
+            self.remove(key);
+        }
     }
 
     /// Appends a key that must be new.

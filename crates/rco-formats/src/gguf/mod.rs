@@ -19,6 +19,7 @@ mod split;
 mod split_writer;
 mod tensor;
 mod tensor_type;
+mod unwritten;
 mod value;
 mod writer;
 

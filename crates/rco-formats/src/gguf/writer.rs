@@ -58,6 +58,11 @@ impl GgufWriter {
         Ok(())
     }
 
+    /// The version.
+    pub(crate) fn version(&self) -> u32 {
+        self.version
+    }
+
     /// The metadata.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata

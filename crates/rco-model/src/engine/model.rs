@@ -29,6 +29,12 @@ pub struct Model {
     pub(super) clock: Arc<Clock>,
 }
 
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Model({}, {} blocks)", self.config.family, self.config.blocks.len())
+    }
+}
+
 impl Model {
     /// A model of `config` with the weights of `source`.
     ///

@@ -21,9 +21,7 @@ const ALL_F32: u32 = 0;
 /// be put together.
 pub fn decoded_copy(model: &Arc<GgufModel>) -> Result<GgufWriter, ModelError> {
     let mut metadata = model.metadata().clone();
-    metadata.remove("split.no");
-    metadata.remove("split.count");
-    metadata.remove("split.tensors.count");
+    metadata.remove_split();
     metadata.set("general.file_type", ALL_F32).map_err(ModelError::unwritable)?;
     let mut writer = GgufWriter::new(metadata);
     for (_, tensor) in model.tensors() {

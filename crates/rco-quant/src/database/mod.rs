@@ -23,6 +23,7 @@ use crate::error::QuantError;
 use crate::foreign::Foreign;
 use crate::hash::sha256_file;
 use crate::menu::{Choice, Form, Menu};
+use crate::prune::{ExpertMap, tensors_with};
 
 /// How far a tensor in one form is from the source.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -204,7 +205,27 @@ impl OptionDatabase {
             }
             Choice { forms, ..choice.clone() }
         });
-        Menu { choices: choices.collect(), files: menu.files.clone() }
+        Menu { choices: choices.collect(), ..menu.clone() }
+    }
+
+    /// The same tensors of a version of the model with fewer experts. Nothing is encoded or
+    /// copied: what remains is read where it lies.
+    ///
+    /// # Errors
+    /// Tensors of experts that have no place for each of them.
+    pub fn of_version(
+        &self,
+        source: Arc<GgufModel>,
+        map: &ExpertMap,
+        kept: &[Vec<usize>],
+    ) -> Result<Self, QuantError> {
+        let cut = |file: &Arc<GgufModel>| -> Result<Arc<GgufModel>, QuantError> {
+            Ok(Arc::new(tensors_with(file, map, kept)?))
+        };
+        let files = self.files.iter().map(|(&ty, file)| Ok((ty, cut(file)?)));
+        let files = files.collect::<Result<_, QuantError>>()?;
+        let foreign = self.foreign.iter().map(cut).collect::<Result<_, _>>()?;
+        Ok(Self { source, files, foreign, distortions: self.distortions.clone() })
     }
 }
 

@@ -9,6 +9,7 @@ use rco_formats::gguf::GgufModel;
 use serde::Serialize;
 
 use super::Reporter;
+use super::experts::VersionTried;
 use super::open::Job;
 use super::stages::{EngineMeasure, Measure, OptionsFile, Prepared};
 use crate::error::QuantError;
@@ -21,10 +22,15 @@ use crate::verify::{Verified, check_file, verify, verify_in_runtime};
 /// The plan of an order.
 #[derive(Debug, Clone)]
 pub struct Planned {
-    /// An assignment of the groups of [`Prepared`].
+    /// The version that it is for: 0 has all experts, others are in the order of
+    /// [`Prepared::smaller`].
+    pub version: usize,
+    /// An assignment of the groups of that version.
     pub plan: Assignment,
     /// The search that found it; `None` for a plan that was read.
     pub search: Option<SearchOutcome>,
+    /// Numbers of experts that were tried; empty if none could be dropped.
+    pub tried: Vec<VersionTried>,
 }
 
 /// What a job has made.
@@ -58,6 +64,12 @@ pub struct FileOutcome {
     pub plan_sha256: String,
     /// Form of every tensor that was decided on.
     pub plan: Vec<(String, NamedForm)>,
+    /// Experts that remain in each block that has some; empty if none was dropped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub experts: Vec<Vec<usize>>,
+    /// Numbers of experts that were tried.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tried: Vec<VersionTried>,
     /// The search; `None` for a plan that was read.
     pub search: Option<SearchOutcome>,
     /// The file in the runtime.
@@ -86,12 +98,43 @@ impl Job {
         folder: &Path,
         reporter: &mut dyn Reporter,
     ) -> Result<Planned, QuantError> {
+        if prepared.smaller.is_empty() {
+            return self.search_version(budget, prepared, 0, folder, reporter);
+        }
+        let (versions, mut tried) = self.promising(budget, prepared, reporter)?;
+        let mut best: Option<Planned> = None;
+        for version in versions {
+            let found = self.search_version(budget, prepared, version, folder, reporter)?;
+            let loss = |p: &Planned| p.search.as_ref().map_or(f64::INFINITY, |s| s.loss_heldout);
+            if let Some(tried) = tried.iter_mut().find(|t| t.version == version) {
+                tried.searched = Some(loss(&found));
+            }
+            best = best.filter(|best| loss(best) <= loss(&found)).or(Some(found));
+        }
+        let best = best.ok_or(QuantError::NothingToChoose)?;
+        Ok(Planned { tried, ..best })
+    }
+
+    /// Searches the types of a version.
+    fn search_version(
+        &self,
+        budget: u64,
+        prepared: &Prepared,
+        version: usize,
+        folder: &Path,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Planned, QuantError> {
+        let prepared = prepared.version(version);
         let Prepared { groups, database, .. } = prepared;
         let work = self.settings.effort.plan();
         reporter.stage("known recipes", None);
         let (source, importance) = (&self.settings.model, prepared.importance.as_ref());
         let known = known::plans(groups, source, importance, database.foreign(), budget)?;
-        let run = folder.join(format!("search-{budget}"));
+        let name = match groups.menu().experts.first() {
+            None => format!("search-{budget}"),
+            Some(kept) => format!("search-{budget}-experts-{}", kept.len()),
+        };
+        let run = folder.join(name);
         std::fs::create_dir_all(&run).map_err(QuantError::io(&run, "creating the folder"))?;
         let mut settings = match prepared.measure {
             Measure::Engine(_) => work.search(self.settings.seed),
@@ -104,7 +147,8 @@ impl Job {
         let mut watching = reporter.observer();
         let mut observers = Fanout(vec![&mut *watching, &mut history]);
         let outcome = search(&problem, &mut *loss, &settings, &mut observers)?;
-        Ok(Planned { plan: outcome.assignment.clone(), search: Some(outcome) })
+        let plan = outcome.assignment.clone();
+        Ok(Planned { version, plan, search: Some(outcome), tried: Vec::new() })
     }
 
     /// Writes and checks the file of every order.
@@ -120,8 +164,8 @@ impl Job {
         let mut outcome = self.outcome(prepared, plans)?;
         for (n, (planned, file)) in plans.iter().zip(&mut outcome.files).enumerate() {
             let path = self.settings.orders[n].output.clone();
-            let (path, verified) =
-                self.build_one(&path, file, prepared, &planned.plan, reporter)?;
+            let version = prepared.version(planned.version);
+            let (path, verified) = self.build_one(&path, file, version, &planned.plan, reporter)?;
             (file.path, file.verified) = (Some(path), verified);
         }
         Ok(outcome)
@@ -160,8 +204,9 @@ impl Job {
         let windows = self.settings.effort.plan().verified;
         let verified = match &prepared.measure {
             Measure::Engine(engine) => {
-                let EngineMeasure { candidates, teacher } = &**engine;
-                verify(source, &path, candidates, teacher, plan, windows, threads, prompt)?
+                let EngineMeasure { original, candidates, teacher } = &**engine;
+                let model = candidates.model(plan)?;
+                verify(source, &path, original, &model, teacher, windows, threads, prompt)?
             }
             Measure::Runtime(texts) => {
                 let windows = texts.heldout.iter().take(windows).map(Vec::as_slice);
@@ -180,9 +225,11 @@ impl Job {
         prepared: &Prepared,
         plans: &[Planned],
     ) -> Result<JobOutcome, QuantError> {
-        let groups = &prepared.groups;
         let mut files = Vec::with_capacity(plans.len());
-        for (&budget, Planned { plan, search }) in self.budgets.iter().zip(plans) {
+        for (&budget, planned) in self.budgets.iter().zip(plans) {
+            let Planned { version, plan, search, tried } = planned;
+            let prepared = prepared.version(*version);
+            let groups = &prepared.groups;
             let forms = groups.forms(plan);
             let bytes = match self.settings.split {
                 None => groups.bytes(plan),
@@ -203,6 +250,8 @@ impl Job {
                 next_step: next_step(groups, plan),
                 plan_sha256: plan_sha256(menu, &forms),
                 plan: names.zip(forms.iter().map(|&form| menu.named(form))).collect(),
+                experts: menu.experts.clone(),
+                tried: tried.clone(),
                 search: search.clone(),
                 verified: None,
             });

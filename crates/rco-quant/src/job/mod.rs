@@ -1,5 +1,6 @@
 //! From a model and a number of bytes to a file that fits.
 
+mod experts;
 mod finish;
 mod open;
 mod outlook;
@@ -7,6 +8,7 @@ mod settings;
 mod stages;
 mod texts;
 
+pub use experts::VersionTried;
 pub use finish::{FileOutcome, JobOutcome, Planned, written_plan};
 pub use open::Job;
 pub use outlook::{Outlook, OutlookOrder};

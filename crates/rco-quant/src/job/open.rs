@@ -10,13 +10,14 @@ use rco_model::config::ModelConfig;
 use rco_model::engine::{Footprint, Load, Settings};
 use rco_model::weights::GgufWeights;
 
+use super::experts;
 use super::settings::{JobSettings, MeasuredIn, Target};
 use crate::error::QuantError;
 use crate::foreign::Foreign;
 use crate::groups::Groups;
 use crate::hash::sha256_model;
 use crate::menu::{Menu, covers, is_decided};
-use crate::output::{Provenance, metadata, split_reserve, tensors};
+use crate::output::split_reserve;
 use crate::rules;
 use crate::size::{beside, weights};
 
@@ -112,8 +113,9 @@ impl Job {
         };
         let job =
             Self { settings, model, engine, importance, foreign, menu, ties, budgets, hashes };
+        let smallest = job.smallest_groups()?;
         for &budget in &job.budgets {
-            job.groups(budget)?.problem(budget, &[])?;
+            smallest.problem(budget, &[])?;
             let source_bytes = job.model.file_size();
             if source_bytes <= budget {
                 return Err(QuantError::SourceFits { source_bytes, budget });
@@ -167,12 +169,15 @@ impl Job {
         }
     }
 
-    /// The menu as groups of a file with this budget.
-    pub(super) fn groups(&self, budget: u64) -> Result<Groups, QuantError> {
-        let provenance = Provenance { budget, seed: self.settings.seed };
-        let metadata = metadata(&self.model, provenance)?;
-        let (tensors, reserve) = (tensors(&self.model), self.split_reserve(&metadata)?);
-        Groups::new(self.menu.clone(), &metadata, &tensors, reserve)
+    /// The menu as groups of the smallest version that may be made, as far as its size goes.
+    pub(super) fn smallest_groups(&self) -> Result<Groups, QuantError> {
+        match &self.engine {
+            Some(engine) if self.settings.drop_experts => {
+                let (version, kept) = experts::smallest(&self.model, &engine.config)?;
+                self.groups_of(&self.menu, &version, kept)
+            }
+            _ => self.groups_of(&self.menu, &self.model, Vec::new()),
+        }
     }
 }
 

@@ -85,7 +85,7 @@ impl Job {
     pub fn outlook(&self) -> Result<Outlook, QuantError> {
         let model = self.model();
         let weights = weights(model)?;
-        let smallest = self.groups(0)?.range().0;
+        let smallest = self.smallest_groups()?.range().0;
         let mut types: Vec<(String, usize)> = Vec::new();
         let (mut database_bytes, mut encoded_weights) = (0_u64, 0_u64);
         let tables = self.menu.encoded_types();

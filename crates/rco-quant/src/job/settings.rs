@@ -51,6 +51,7 @@ pub struct Order {
 
 /// What a job is asked to do.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct JobSettings {
     /// The model: a GGUF file, or the first part of a split one.
     pub model: PathBuf,
@@ -70,6 +71,8 @@ pub struct JobSettings {
     pub ties: Vec<Regex>,
     /// Gate and up projections alike.
     pub fuse_friendly: bool,
+    /// Whether experts may be dropped as well.
+    pub drop_experts: bool,
     /// What measures plans.
     pub measured_in: MeasuredIn,
     /// Tensor data of a part in bytes; none writes one file.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rco_core::Assignment;
 use rco_core::search::Objective;
 use rco_formats::imatrix::Imatrix;
+use rco_model::Model;
 use serde::Serialize;
 
 use super::Reporter;
@@ -20,7 +21,7 @@ use crate::groups::Groups;
 use crate::hash::sha256;
 use crate::menu::Menu;
 use crate::objective::{Candidates, PlanLoss};
-use crate::output::{Provenance, metadata, tensors};
+use crate::output::Provenance;
 use crate::rules;
 use crate::runtime_loss::{RuntimeLoss, RuntimeTexts};
 use crate::samples::SampleFile;
@@ -59,6 +60,8 @@ pub struct Prepared {
     pub origin: String,
     /// The beginning of a held-out text.
     pub prompt: String,
+    /// Versions with fewer experts, those with most first; none unless they were asked for.
+    pub smaller: Vec<Prepared>,
 }
 
 /// What measures plans.
@@ -73,10 +76,12 @@ pub enum Measure {
 /// The model in our engine.
 #[derive(Debug)]
 pub struct EngineMeasure {
+    /// The original.
+    pub original: Model,
     /// The model in every form.
     pub candidates: Candidates,
     /// The original on the texts.
-    pub teacher: Teacher,
+    pub teacher: Arc<Teacher>,
 }
 
 impl Job {
@@ -116,10 +121,7 @@ impl Job {
         let mut menu = database.without_dominated(&menu, &self.ties);
         rules::align(&mut menu, &self.ties)?;
 
-        // The groups of all budgets are alike: the budget is a number in the header.
-        let metadata = metadata(&self.model, self.provenance(0))?;
-        let reserve = self.split_reserve(&metadata)?;
-        let groups = Groups::new(menu, &metadata, &tensors(&self.model), reserve)?;
+        let groups = self.groups_of(&menu, &self.model, Vec::new())?;
         let mut origin = format!("{source_sha256} {importance_sha256} {}", texts.sha256());
         for sha256 in &foreign_sha256 {
             origin.push(' ');
@@ -129,7 +131,8 @@ impl Job {
             let inputs = Inputs { groups: &groups, database: &database, texts: &texts };
             let by = format!("{source_sha256} {} {}", texts.sha256(), work.per_gradient);
             let measure = self.engine_measure(engine, &inputs, &by, folder, reporter)?;
-            let scores = self.scores(&measure.candidates, &inputs, &origin, folder, reporter)?;
+            let samples = folder.join("fisher.jsonl");
+            let scores = self.scores(&measure.candidates, &inputs, &origin, &samples, reporter)?;
             (Measure::Engine(Box::new(measure)), scores)
         } else {
             let texts = RuntimeTexts {
@@ -142,11 +145,11 @@ impl Job {
             };
             (Measure::Runtime(texts), database.distortions(groups.menu()))
         };
-        let prompt = texts.prompt;
+        let prompt = texts.prompt.clone();
         let options = self.foreign.iter().zip(foreign_sha256);
         let options =
             options.map(|(f, sha256)| OptionsFile { name: f.name.clone(), sha256 }).collect();
-        Ok(Prepared {
+        let mut prepared = Prepared {
             source_sha256,
             options,
             importance,
@@ -156,7 +159,12 @@ impl Job {
             scores,
             origin,
             prompt,
-        })
+            smaller: Vec::new(),
+        };
+        if self.settings.drop_experts {
+            prepared.smaller = self.versions(&prepared, &texts, folder, reporter)?;
+        }
+        Ok(prepared)
     }
 
     pub(super) fn provenance(&self, budget: u64) -> Provenance {
@@ -185,7 +193,7 @@ impl Job {
         let mut advance = |done: usize| reporter.advance(done as u64, "");
         let mut cache = StateCache::open(&folder.join("teacher"), taught_by)?;
         let teacher = Teacher::new(&original, calibration, heldout, &mut cache, &mut advance)?;
-        Ok(EngineMeasure { candidates, teacher })
+        Ok(EngineMeasure { original, candidates, teacher: Arc::new(teacher) })
     }
 
     /// The menu without types that need more importance than there is.
@@ -197,12 +205,12 @@ impl Job {
     }
 
     /// Scores of all options; samples that were taken before are read.
-    fn scores(
+    pub(super) fn scores(
         &self,
         candidates: &Candidates,
         inputs: &Inputs<'_>,
         origin: &str,
-        folder: &Path,
+        path: &Path,
         reporter: &mut dyn Reporter,
     ) -> Result<Vec<f64>, QuantError> {
         let Inputs { groups, texts, .. } = inputs;
@@ -210,7 +218,7 @@ impl Job {
         reporter.stage("sensitivities", Some(work.fisher));
         let count = candidates.option_count();
         let origin = sha256(format!("{origin} {:?}", groups.menu()).as_bytes());
-        let mut file = SampleFile::open(&folder.join("fisher.jsonl"), &origin, count)?;
+        let mut file = SampleFile::open(path, &origin, count)?;
         for index in file.samples().len() as u64..work.fisher {
             reporter.advance(index, "");
             let batch = texts.window(index as usize % texts.calibration.len())?;
@@ -226,13 +234,23 @@ impl Job {
 }
 
 /// What measures of plans are made from.
-struct Inputs<'a> {
-    groups: &'a Groups,
-    database: &'a OptionDatabase,
-    texts: &'a Texts,
+pub(super) struct Inputs<'a> {
+    pub(super) groups: &'a Groups,
+    pub(super) database: &'a OptionDatabase,
+    pub(super) texts: &'a Texts,
 }
 
 impl Prepared {
+    /// The model as it is, and its versions with fewer experts.
+    pub fn versions(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.smaller)
+    }
+
+    /// The model as it is for 0, or a version with fewer experts.
+    pub fn version(&self, number: usize) -> &Self {
+        number.checked_sub(1).and_then(|n| self.smaller.get(n)).unwrap_or(self)
+    }
+
     /// The loss of plans, as the search for a budget is to see it.
     pub fn loss(
         &self,
@@ -244,7 +262,7 @@ impl Prepared {
         let scores = scores.clone();
         match &self.measure {
             Measure::Engine(engine) => {
-                let EngineMeasure { candidates, teacher } = &**engine;
+                let EngineMeasure { candidates, teacher, .. } = &**engine;
                 let (measured, seed) = (work.measured_batches(), provenance.seed);
                 let half = scores.clone();
                 let loss =

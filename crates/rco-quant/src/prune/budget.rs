@@ -56,6 +56,18 @@ impl ExpertBudget {
         Ok(this)
     }
 
+    /// `kept` experts in every block, or all of a block that has fewer.
+    ///
+    /// # Errors
+    /// [`PruneError::TooMany`] if a token needs more.
+    pub fn kept_in_each(map: &ExpertMap, kept: u64) -> Result<Self, PruneError> {
+        let floors = floors(map, None)?;
+        let of = |l: &LayerExperts| kept.min(l.experts as u64);
+        let this = Self { kept: Kept::PerLayer(map.layers().iter().map(of).collect()), floors };
+        this.check(map, Amount::Count(map.total() as u64 - this.total()))?;
+        Ok(this)
+    }
+
     fn check(&self, map: &ExpertMap, amount: Amount) -> Result<(), PruneError> {
         let total = map.total() as u64;
         if self.total() == total {

@@ -60,6 +60,11 @@ impl ExpertMap {
         self.layers.iter().map(|l| l.experts).sum()
     }
 
+    /// Experts of the block that has most.
+    pub fn most(&self) -> usize {
+        self.layers.iter().map(|l| l.experts).max().unwrap_or(0)
+    }
+
     /// Block and expert of every group.
     pub fn groups(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         self.layers.iter().flat_map(|l| (0..l.experts).map(|e| (l.layer, e)))

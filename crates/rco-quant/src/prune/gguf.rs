@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rco_formats::atomic::WriteOptions;
-use rco_formats::gguf::{Array, GgufModel, GgufWriter, Text, Value};
+use rco_formats::gguf::{Array, GgufModel, GgufWriter, Metadata, Text, Value};
 
 use super::error::PruneError;
 use super::experts::ExpertMap;
@@ -26,25 +26,78 @@ pub(super) fn writer(
     plan_sha256: Option<&str>,
     seed: u64,
 ) -> Result<GgufWriter, PruneError> {
+    let mut metadata = kept_metadata(source, kept)?;
+    let text = |value: &str| Value::String(Text(value.as_bytes().to_vec()));
+    metadata.set("rco.version", text(env!("CARGO_PKG_VERSION")))?;
+    metadata.set("rco.plan_sha256", text(plan_sha256.unwrap_or(&"0".repeat(HASH_LENGTH))))?;
+    metadata.set("rco.seed", Value::U64(seed))?;
+    let mut writer = GgufWriter::new(metadata);
+    add_kept(&mut writer, source, map, kept)?;
+    Ok(writer)
+}
+
+/// A model that keeps these experts, the same number in every block, read where it lies.
+///
+/// # Errors
+/// [`PruneError::UnevenGguf`], or a tensor of experts of another shape.
+pub(crate) fn model_with(
+    source: &GgufModel,
+    map: &ExpertMap,
+    kept: &[Vec<usize>],
+) -> Result<GgufModel, PruneError> {
+    unwritten(source, kept_metadata(source, kept)?, map, kept)
+}
+
+/// The same of a file that holds tensors of the model, such as an option database does.
+///
+/// # Errors
+/// A tensor of experts of another shape.
+pub(crate) fn tensors_with(
+    file: &GgufModel,
+    map: &ExpertMap,
+    kept: &[Vec<usize>],
+) -> Result<GgufModel, PruneError> {
+    let mut metadata = file.metadata().clone();
+    metadata.remove_split();
+    unwritten(file, metadata, map, kept)
+}
+
+fn unwritten(
+    source: &GgufModel,
+    metadata: Metadata,
+    map: &ExpertMap,
+    kept: &[Vec<usize>],
+) -> Result<GgufModel, PruneError> {
+    let mut writer = GgufWriter::new(metadata);
+    add_kept(&mut writer, source, map, kept)?;
+    let name = source.parts().first().map_or("", |part| part.name());
+    let name = format!("{name} without some experts");
+    Ok(GgufModel::from_parts(vec![writer.open_unwritten(name)?])?)
+}
+
+/// The metadata of the source with the numbers of experts that remain.
+fn kept_metadata(source: &GgufModel, kept: &[Vec<usize>]) -> Result<Metadata, PruneError> {
     let count = kept.first().map_or(0, Vec::len);
     if kept.iter().any(|k| k.len() != count) {
         return Err(PruneError::UnevenGguf);
     }
     let mut metadata = source.metadata().clone();
     // The output is one file.
-    for key in ["split.no", "split.count", "split.tensors.count"] {
-        metadata.remove(key);
-    }
+    metadata.remove_split();
     let architecture = metadata.architecture().unwrap_or_default().to_owned();
     metadata.set(&format!("{architecture}.expert_count"), Value::U32(count as u32))?;
-    let text = |value: &str| Value::String(Text(value.as_bytes().to_vec()));
-    metadata.set("rco.version", text(env!("CARGO_PKG_VERSION")))?;
-    metadata.set("rco.plan_sha256", text(plan_sha256.unwrap_or(&"0".repeat(HASH_LENGTH))))?;
-    metadata.set("rco.seed", Value::U64(seed))?;
     let numbers = kept.iter().flatten().map(|&e| e as u32).collect();
     metadata.set("rco.kept_experts", Value::Array(Array::U32(numbers)))?;
+    Ok(metadata)
+}
 
-    let mut writer = GgufWriter::new(metadata);
+/// Adds all tensors of `source` to a file, those of experts with the parts that remain.
+fn add_kept(
+    writer: &mut GgufWriter,
+    source: &GgufModel,
+    map: &ExpertMap,
+    kept: &[Vec<usize>],
+) -> Result<(), PruneError> {
     for (_, info) in source.tensors() {
         let data = source.data(&info.spec.name)?;
         let place = layer_of(&info.spec.name);
@@ -62,7 +115,7 @@ pub(super) fn writer(
         let data = Gathered::new(data, expected, &kept[n]).ok_or_else(wrong)?;
         writer.add(spec, Arc::new(data))?;
     }
-    Ok(writer)
+    Ok(())
 }
 
 /// The block of a tensor whose slowest dimension goes over experts: rows of a router and

@@ -27,7 +27,7 @@ use crate::job::Reporter;
 use crate::samples::SampleFile;
 use crate::states::StateCache;
 use crate::teacher::Teacher;
-use crate::verify::{Verified, verify_models};
+use crate::verify::{Verified, verify};
 
 /// Relative difference allowed between the model of the plan and what was written.
 const SAME: f64 = 1e-3;
@@ -347,7 +347,7 @@ impl PruneJob {
         outcome.domains = domains;
         if self.settings.verify && self.source.gguf().is_some() {
             reporter.stage("checking in llama.cpp", None);
-            outcome.verified = Some(verify_models(
+            outcome.verified = Some(verify(
                 self.source.path(),
                 path,
                 &prepared.original,

@@ -27,6 +27,7 @@ pub use amount::Amount;
 pub use budget::{ExpertBudget, Kept};
 pub use error::PruneError;
 pub use experts::{ExpertMap, LayerExperts};
+pub(crate) use gguf::{model_with, tensors_with};
 pub use job::{PruneJob, PruneOutcome, PrunePrepared, PruneSettings};
 pub use objective::PruneLoss;
 pub use outlook::PruneOutlook;

@@ -63,6 +63,8 @@ pub struct PruneLoss<'a> {
     original: &'a Model,
     map: &'a ExpertMap,
     teacher: &'a Teacher,
+    /// Batches of the calibration text that losses and gradients are taken on.
+    measured: usize,
     form: FlipForm,
     /// What each expert costs by itself to second order; added to every change.
     curvature: Option<Vec<f64>>,
@@ -95,7 +97,16 @@ impl<'a> PruneLoss<'a> {
         }
         let fingerprint = sha256(text.as_bytes());
         let (form, curvature) = (FlipForm::Exact, Some(sensitivities.to_vec()));
-        Self { original, map, teacher, form, curvature, scores, known, fingerprint }
+        let measured = teacher.calibration.len();
+        Self { original, map, teacher, measured, form, curvature, scores, known, fingerprint }
+    }
+
+    /// Takes losses and gradients on the first `batches` of the calibration text only.
+    #[must_use]
+    pub fn on(mut self, batches: usize) -> Self {
+        self.measured = batches.clamp(1, self.teacher.calibration.len().max(1));
+        let _ = write!(self.fingerprint, " on {}", self.measured);
+        self
     }
 
     /// Another form of estimates, and whether the sensitivities are added: a comparison.
@@ -118,10 +129,10 @@ impl<'a> PruneLoss<'a> {
         Ok(self.original.clone().without_experts(dropped))
     }
 
-    fn mean(&self, plan: &Assignment, taught: &Taught) -> Result<f64, PruneError> {
+    fn mean(&self, plan: &Assignment, taught: &Taught, batches: usize) -> Result<f64, PruneError> {
         let model = self.model(plan)?;
         let (mut sum, mut tokens) = (0.0, 0);
-        for report in self.teacher.losses(&model, taught, 0..taught.len())? {
+        for report in self.teacher.losses(&model, taught, 0..batches)? {
             sum += report.tokens.iter().map(|t| t.loss).sum::<f64>();
             tokens += report.tokens.len();
         }
@@ -132,9 +143,9 @@ impl<'a> PruneLoss<'a> {
     fn changes(&self, plan: &Assignment) -> Result<(f64, Vec<f64>), PruneError> {
         let model = self.model(plan)?;
         let taught = &self.teacher.calibration;
-        let rows: usize = (0..taught.len()).map(|n| taught.batch(n).rows()).sum();
+        let rows: usize = (0..self.measured).map(|n| taught.batch(n).rows()).sum();
         let (mut loss, mut changes) = (0.0, vec![0.0; self.map.total()]);
-        for n in 0..taught.len() {
+        for n in 0..self.measured {
             let mut flips = Flips::new(self.form);
             let report = self.teacher.gradient(&model, taught, n, &mut flips)?;
             let share = taught.batch(n).rows() as f64 / rows.max(1) as f64;
@@ -168,11 +179,11 @@ impl Objective for PruneLoss<'_> {
     }
 
     fn loss(&mut self, plan: &Assignment, split: Split) -> Result<f64, ObjectiveError> {
-        let taught = match split {
-            Split::HeldOut => &self.teacher.heldout,
-            _ => &self.teacher.calibration,
+        let (taught, batches) = match split {
+            Split::HeldOut => (&self.teacher.heldout, self.teacher.heldout.len()),
+            _ => (&self.teacher.calibration, self.measured),
         };
-        self.mean(plan, taught).map_err(failed)
+        self.mean(plan, taught, batches).map_err(failed)
     }
 
     fn proxy_scores(&self) -> Option<&[f64]> {

@@ -84,6 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         pins: Vec::new(),
         ties: Vec::new(),
         fuse_friendly: false,
+        drop_experts: false,
         measured_in: MeasuredIn::Engine,
         split: None,
         effort: args.effort,

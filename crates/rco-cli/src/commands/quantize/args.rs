@@ -27,6 +27,9 @@ Examples:
   rco quantize model.gguf --size 5.9GB --text code.txt --text prose.txt -o small.gguf
       Judged on texts of your own; without any, the model writes its own.
 
+  rco quantize mixture.gguf --size 9GB --drop-experts -o small.gguf
+      One budget for types and experts: some experts may go.
+
   rco quantize model.gguf --size 5.9GB --options theirs-Q4_K_M.gguf -o small.gguf
       Tensors of another GGUF file of the model may be taken as they are.
 
@@ -167,6 +170,11 @@ pub(crate) struct Flags {
     #[arg(long)]
     fuse_friendly: bool,
 
+    /// Drop experts as well, where that costs less than smaller types: the same number in every
+    /// layer, as GGUF has it. Only for mixtures of experts
+    #[arg(long, conflicts_with = "no_gradients")]
+    drop_experts: bool,
+
     /// Do without gradients: plans are ranked by weight errors and measured in llama.cpp. For
     /// architectures that llama.cpp runs and rco does not; finds less, keeps to the budget all
     /// the same. Give --imatrix: none can be computed
@@ -280,6 +288,7 @@ impl Flags {
             pins: self.pin.clone(),
             ties: self.tie.clone(),
             fuse_friendly: self.fuse_friendly,
+            drop_experts: self.drop_experts,
             measured_in: if self.no_gradients { MeasuredIn::Runtime } else { MeasuredIn::Engine },
             split: self.split_size.as_ref().map(|q| q.value.max(1)),
             effort: self.effort,

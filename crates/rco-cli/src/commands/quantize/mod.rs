@@ -201,6 +201,9 @@ fn describe(job: &Job) -> Result<Description, CliError> {
     if let Some(part) = settings.split {
         kept["split"] = json!(part);
     }
+    if settings.drop_experts {
+        kept["drop_experts"] = json!(true);
+    }
     if settings.measured_in == MeasuredIn::Runtime {
         kept["gradients"] = json!(false);
     }

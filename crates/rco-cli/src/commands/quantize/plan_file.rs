@@ -26,6 +26,7 @@ pub(super) fn write(path: &Path, outcome: &JobOutcome) -> Result<(), CliError> {
             "heldout_kl": file.search.as_ref().map(|s| s.loss_heldout),
             "method": file.search.as_ref().map(|s| s.method),
             "found_by": file.search.as_ref().map(|s| &s.origin),
+            "experts": file.experts,
             "tensors": forms.collect::<Map<String, Value>>(),
         })
     });
@@ -63,6 +64,9 @@ struct Options {
 #[derive(Deserialize)]
 struct File {
     budget: u64,
+    /// Experts that remain in each block; none if all do.
+    #[serde(default)]
+    experts: Vec<Vec<usize>>,
     /// Names of forms by those of tensors.
     tensors: BTreeMap<String, String>,
 }
@@ -104,8 +108,18 @@ pub(super) fn read(
     let plan_of = |&budget: &u64| {
         let file = file.files.iter().find(|file| file.budget == budget);
         let file = file.ok_or_else(|| wrong(format!("it has no plan for {budget} bytes")))?;
-        let plan = prepared.groups.assignment(|name| file.tensors.get(name).cloned());
-        Ok(Planned { plan: plan.map_err(wrong)?, search: None })
+        let mut versions = prepared.versions();
+        let version = versions.position(|v| v.groups.menu().experts == file.experts);
+        let version = version.ok_or_else(|| {
+            wrong(
+                "the experts that it keeps are not those of a version that this run has made: \
+                   search again, or put back what the search wrote"
+                    .to_owned(),
+            )
+        })?;
+        let groups = &prepared.version(version).groups;
+        let plan = groups.assignment(|name| file.tensors.get(name).cloned()).map_err(wrong)?;
+        Ok(Planned { version, plan, search: None, tried: Vec::new() })
     };
     budgets.iter().map(plan_of).collect()
 }

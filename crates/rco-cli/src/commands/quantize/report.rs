@@ -112,6 +112,10 @@ pub(super) fn outcome(out: &mut Out, outcome: &JobOutcome, plan: bool) -> Result
         let share = percent(file.bytes, file.budget);
         out.field("size", format!("{}, {share} of the budget", amount(file.bytes, "bytes")))?;
         out.field("slack", slack(file))?;
+        if let Some(kept) = file.experts.first() {
+            let kept = count(kept.len() as u64, "expert");
+            out.field("experts", format!("{kept} remain in each layer (see Experts below)"))?;
+        }
         if let Some(search) = &file.search {
             out.field("held-out KL", format!("{:.6} nats a token", search.loss_heldout))?;
             out.field("found by", format!("{}, {}", search.method, search.origin))?;
@@ -140,6 +144,9 @@ pub(super) fn outcome(out: &mut Out, outcome: &JobOutcome, plan: bool) -> Result
             }
             out.field("it writes", checked.sentence.replace('\n', " "))?;
         }
+        if !file.tried.is_empty() {
+            experts(out, file)?;
+        }
         out.heading("Types")?;
         out.line(by_kind(file))?;
         if let Some(search) = &file.search {
@@ -160,6 +167,22 @@ pub(super) fn outcome(out: &mut Out, outcome: &JobOutcome, plan: bool) -> Result
             table.row([name(file), grouped(file.bytes), format!("{kl:.6}")]);
         }
         out.line(table)?;
+    }
+    Ok(())
+}
+
+/// The numbers of experts that were tried, and those that remain.
+fn experts(out: &mut Out, file: &FileOutcome) -> Result<(), CliError> {
+    out.heading("Experts")?;
+    let mut table = Columns::new(&["in each layer", "knapsack KL", "searched, held-out KL"], 0);
+    for tried in &file.tried {
+        let searched = tried.searched.map_or_else(String::new, |kl| format!("{kl:.6}"));
+        table.row([tried.experts.to_string(), format!("{:.6}", tried.knapsack), searched]);
+    }
+    out.line(table)?;
+    for (n, kept) in file.experts.iter().enumerate() {
+        let kept: Vec<String> = kept.iter().map(ToString::to_string).collect();
+        out.field(&format!("mixture {n}"), kept.join(" "))?;
     }
     Ok(())
 }

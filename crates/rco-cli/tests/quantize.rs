@@ -89,6 +89,63 @@ fn the_file_fits_and_llama_cpp_agrees() {
 }
 
 #[test]
+fn experts_go_where_no_types_are_small_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    // Too few bytes for all eight experts of a layer in the smallest type.
+    let budget = 2_500_000;
+    let command = |step: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rco"));
+        command.arg(step).arg(model()).current_dir(folder.path());
+        command.args(["--types", "Q2_K,Q4_0,Q6_K", "--effort", "trial", "--size", "2.5MB"]);
+        command.arg("--text").arg(text()).args(["-o", "out.gguf"]).args(more);
+        run(&mut command)
+    };
+    let (code, _, err) = command("quantize", &["--dry-run"]);
+    assert_eq!(code, 3, "{err}");
+    assert!(err.contains("2500000 bytes are too few"), "{err}");
+    let more = ["--drop-experts", "--run", "run", "--json"];
+    let (code, out, err) = command("quantize", &more);
+    assert_eq!(code, 0, "{err}");
+
+    let outcome: Value = serde_json::from_str(&out).unwrap();
+    let file = &outcome["files"][0];
+    let path = folder.path().join("out.gguf");
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(bytes.len() <= budget && bytes.len() > budget - 50_000, "{}", bytes.len());
+    assert_eq!(file["bytes"], bytes.len());
+    let kept = file["experts"].as_array().unwrap();
+    let count = kept[0].as_array().unwrap().len();
+    assert!(kept.len() == 4 && count < 8);
+    assert!(kept.iter().all(|layer| layer.as_array().unwrap().len() == count));
+    // llama.cpp has loaded it, and the engine finds the same with experts masked.
+    let kl = |of: &str| file["verified"][of]["kl_mean"]["value"].as_f64().unwrap();
+    let (runtime, engine) = (kl("runtime"), kl("engine"));
+    assert!(engine > 0.0 && (runtime / engine - 1.0).abs() < 0.02, "{runtime} against {engine}");
+
+    let (written, source) = (GgufModel::open(&path).unwrap(), GgufModel::open(model()).unwrap());
+    assert_eq!(written.metadata().u64("qwen3moe.expert_count"), Some(count as u64));
+    for (_, tensor) in written.tensors() {
+        let (_, whole) = source.tensor(&tensor.spec.name).unwrap();
+        let is_cut = tensor.spec.name.contains("_exps") || tensor.spec.name.contains("gate_inp");
+        let expected = if is_cut { Some(&(count as u64)) } else { whole.spec.shape.last() };
+        assert_eq!(tensor.spec.shape.last(), expected, "{}", tensor.spec.name);
+    }
+
+    // The plan that was kept makes the same file again; one for other experts is refused.
+    std::fs::remove_file(&path).unwrap();
+    let (code, _, err) = command("build", &more);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    let plan = folder.path().join("run/plan.json");
+    let mut json: Value = serde_json::from_slice(&std::fs::read(&plan).unwrap()).unwrap();
+    json["files"][0]["experts"][0][0] = 7.into();
+    std::fs::write(&plan, json.to_string()).unwrap();
+    let (code, _, err) = command("build", &[&more[..], &["--force"]].concat());
+    assert_eq!(code, 4, "{err}");
+    assert!(err.contains("experts that it keeps"), "{err}");
+}
+
+#[test]
 fn parts_keep_to_the_budget_together() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = quantize(folder.path(), "out.gguf");

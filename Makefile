@@ -4,6 +4,7 @@
 # make bench-quantize  files that fit against llama.cpp's recipes, knapsacks and evolution
 # make bench-engine    gradients against PyTorch (fetches it, 1 GB)
 # make bench-prune     dropping experts against rankings, evolution and all masks there are
+# make bench-joint     one budget for types and experts, against pruning first
 # make bench-synthetic RCO against the baselines on problems with known optima
 # make fuzz            both fuzz targets, five minutes each (needs nightly, cargo-fuzz)
 #
@@ -25,7 +26,7 @@ RCO := $(CARGO_TARGET_DIR)/release/rco
 WITH_HIGHS = PKG_CONFIG_PATH="$$(scripts/build_highs.sh):$$PKG_CONFIG_PATH"
 FUZZ_SECONDS ?= 300
 
-.PHONY: demo test build setup bench-knapsack bench-quantize bench-engine bench-prune \
+.PHONY: demo test build setup bench-knapsack bench-quantize bench-engine bench-prune bench-joint \
 	bench-synthetic fuzz
 
 demo: build
@@ -69,17 +70,21 @@ bench-engine: build
 		--work $(CARGO_TARGET_DIR)/engine --python "$$(benchmarks/engine/setup.sh)" \
 		--out benchmarks/engine
 
-PRUNE := $(RCO) bench prune assets/tiny-moe --out benchmarks/prune-tiny-moe
+PRUNE := $(RCO) bench prune assets/tiny-moe --out benchmarks/prune-tiny-moe \
+	--text assets/text/novels-calibration.txt --text assets/text/scripture-calibration.txt
 bench-prune: build
-	$(PRUNE) --part enumeration --experts 4 --window 48 --calibration 1 \
-		--text assets/text/novels-calibration.txt --run $(CARGO_TARGET_DIR)/prune-masks
-	$(PRUNE) --experts 25%,50%,12.5% --effort quick --window 128 --calibration 16 --windows 24 \
-		--random 1 --evolution 16 --text assets/text/novels-calibration.txt \
-		--heldout assets/text/novels.txt --heldout assets/text/scripture.txt \
+	RAYON_NUM_THREADS=1 $(PRUNE) --part enumeration --experts 4 --window 64 --calibration 2 \
+		--run $(CARGO_TARGET_DIR)/prune-masks
+	$(PRUNE) --experts 25%,50%,12.5% --effort quick --window 256 --calibration 16 --windows 16 \
+		--random 1 --evolution 16 --heldout assets/text/novels.txt \
+		--heldout assets/text/scripture.txt --heldout assets/text/plays.txt \
 		--run $(CARGO_TARGET_DIR)/prune-plans
 	$(PRUNE) --part domains --experts 25% --effort quick --window 128 --calibration 16 \
-		--text assets/text/novels-calibration.txt --text assets/text/scripture.txt \
 		--run $(CARGO_TARGET_DIR)/prune-domains
+
+bench-joint: build
+	benchmarks/joint-tiny-moe/run.sh $(CARGO_TARGET_DIR)/joint | \
+		tee benchmarks/joint-tiny-moe/results.txt
 
 bench-synthetic: build
 	$(RCO) bench synthetic --out benchmarks/synthetic

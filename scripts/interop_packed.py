@@ -24,7 +24,8 @@ def load(folder):
     with torch.no_grad():
         # compressed-tensors unpacks linear layers at the first use.
         model(torch.tensor([[0, 1]]))
-    return model.float()
+    # Its own `float` refuses models that were stored quantised, unpacked or not.
+    return torch.nn.Module.float(model)
 
 
 def main():

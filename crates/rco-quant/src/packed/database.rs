@@ -17,7 +17,7 @@ use rco_formats::compressed_tensors::PackedPart;
 use rco_formats::safetensors::{Safetensors, SafetensorsWriter};
 use rco_formats::source::{ReadAt, Slice};
 use rco_model::engine::Walk;
-use rco_model::weights::{PackedMatrix, WeightSource, rounding};
+use rco_model::weights::{PackedMatrix, rounding};
 use rco_model::{InputVisitor, LayerInput, Model, ModelError};
 use serde::{Deserialize, Serialize};
 

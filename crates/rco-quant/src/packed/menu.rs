@@ -143,7 +143,7 @@ impl Menu {
                 continue;
             };
             let with_source = !expert || settings.runtime != Runtime::Transformers;
-            let forms = forms(settings, &widths, group, expert)?;
+            let forms = forms(settings, &widths, group)?;
             for n in set {
                 let linear = &mut linears[n];
                 linear.forms.clone_from(&forms);
@@ -236,20 +236,16 @@ fn forms(
     settings: &PackSettings,
     widths: &[u8],
     group: u32,
-    expert: bool,
 ) -> Result<Vec<Form>, PackedError> {
-    let has_zeros = match settings.runtime {
-        Runtime::Vllm => false,
-        // Its loader of experts reads no zero points.
-        Runtime::Transformers => !expert,
-        Runtime::Any => true,
-    };
+    // transformers 5.23 with compressed-tensors 0.20 expects zero points unpacked where it loads
+    // the packed ones, and none with experts; vLLM has kernels for few such grids.
+    let has_zeros = settings.runtime == Runtime::Any;
     if settings.zeros == Zeros::Always && !has_zeros {
         let runtime = settings.runtime.to_string();
         return Err(PackedError::Setting {
             setting: "--zero-points",
             found: "always".to_owned(),
-            expected: format!("never or auto: {runtime} does not read them everywhere"),
+            expected: format!("never or auto: {runtime} does not load them (see --runtime)"),
         });
     }
     let mut out = Vec::new();

@@ -16,7 +16,8 @@ use crate::size::BitsPerWeight;
 pub enum Runtime {
     /// vLLM: widths with kernels, one scheme for matrices that it fuses.
     Vllm,
-    /// transformers with compressed-tensors: one scheme for the experts of all layers.
+    /// transformers with compressed-tensors: no zero points, and one scheme for the experts of
+    /// all layers.
     #[default]
     Transformers,
     /// No rules.

@@ -12,6 +12,8 @@ use rco_formats::inspect::InspectError;
 use rco_model::ModelError;
 use rco_problems::file::{FileError, FileErrorKind};
 use rco_quant::QuantError;
+use rco_quant::packed::PackedError;
+use rco_quant::place::PlaceError;
 use rco_quant::prune::PruneError;
 
 /// A command could not do what it was asked for.
@@ -54,6 +56,10 @@ pub(crate) enum CliError {
     Quant(#[from] QuantError),
     #[error(transparent)]
     Prune(Box<PruneError>),
+    #[error(transparent)]
+    Packed(Box<PackedError>),
+    #[error("{flag} is for {wanted}")]
+    OtherModel { flag: &'static str, wanted: &'static str },
     #[error("{path} is not UTF-8: the byte at {offset} begins no character; convert it first")]
     NotText { path: PathBuf, offset: usize },
     #[error("several budgets would write {path}: put {{bpw}} or {{size}} into the name")]
@@ -121,9 +127,11 @@ impl CliError {
             },
             Self::Quant(error) => quant_code(error),
             Self::Prune(error) => prune_code(error),
+            Self::Packed(error) => packed_code(error),
             Self::NotText { .. } | Self::Plan { .. } => 4,
             Self::Exists { .. }
             | Self::NoPlan { .. }
+            | Self::OtherModel { .. }
             | Self::SameOutput { .. }
             | Self::Settings { .. }
             | Self::UnknownFamily { .. }
@@ -147,6 +155,28 @@ impl CliError {
 impl From<PruneError> for CliError {
     fn from(error: PruneError) -> Self {
         Self::Prune(Box::new(error))
+    }
+}
+
+impl From<PackedError> for CliError {
+    fn from(error: PackedError) -> Self {
+        Self::Packed(Box::new(error))
+    }
+}
+
+/// The exit code of a folder that could not be packed.
+fn packed_code(error: &PackedError) -> u8 {
+    match error {
+        PackedError::Quant(error) => quant_code(error),
+        PackedError::TooSmall { .. } | PackedError::SourceFits { .. } => 3,
+        PackedError::Setting { .. }
+        | PackedError::Runtime { .. }
+        | PackedError::NoText
+        | PackedError::Place(PlaceError::Exists { .. } | PlaceError::NoModel { .. }) => 2,
+        PackedError::Place(_) => 5,
+        PackedError::Options { .. } => 6,
+        PackedError::Differs { .. } => 1,
+        _ => 4,
     }
 }
 

@@ -6,6 +6,7 @@
 //! size of what they write is known beforehand to the byte.
 
 pub mod atomic;
+pub mod compressed_tensors;
 pub mod disk;
 pub mod gguf;
 pub mod imatrix;

@@ -174,6 +174,17 @@ pub enum ModelError {
         /// What is wrong.
         source: Box<GgmlError>,
     },
+    /// The bytes of a weight cannot be read.
+    #[error("the weight '{name}' cannot be read: {source}")]
+    ReadFailed {
+        /// Its name.
+        name: String,
+        /// What the system says.
+        source: std::sync::Arc<std::io::Error>,
+    },
+    /// `quantization_config` of `config.json` says what cannot be read.
+    #[error(transparent)]
+    Quantised(#[from] rco_formats::compressed_tensors::ConfigFault),
     /// The tokenizer cannot be read or used.
     #[error("tokenizer {file}: {message}")]
     Tokenizer {

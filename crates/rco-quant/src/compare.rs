@@ -12,12 +12,12 @@ use rco_model::eval::{Comparison, Summary};
 use rco_model::head::{Head, compare_logits};
 use rco_model::text::Tokenise;
 use rco_model::tokenizer::Tokenizer;
-use rco_model::weights::{GgufWeights, HfWeights, WeightSource};
+use rco_model::weights::{GgufWeights, WeightSource, open_folder};
 use rco_model::{Batch, Model};
 use serde::Serialize;
 
 use crate::error::QuantError;
-use crate::hash::{sha256, sha256_file, sha256_model};
+use crate::hash::{sha256, sha256_folder, sha256_model};
 use crate::states::StateCache;
 use crate::teacher::{Taught, kl};
 
@@ -44,15 +44,10 @@ impl Opened {
     pub fn new(path: &Path) -> Result<Self, QuantError> {
         if path.is_dir() {
             let folder = HfFolder::open(path)?;
-            let config = Arc::new(ModelConfig::from_hf(folder.config())?);
-            let weights = HfWeights::new(folder, &config)?;
             let tokenizer = Box::new(Tokenizer::open(path)?);
-            let mut hashes = Vec::new();
-            for part in weights.folder().shards() {
-                hashes.push(sha256_file(Path::new(part.name()))?);
-            }
-            let sha256 = sha256(hashes.concat().as_bytes());
-            return Ok(Self { config, weights: Arc::new(weights), tokenizer, sha256 });
+            let sha256 = sha256_folder(&folder)?;
+            let (config, weights) = open_folder(folder)?;
+            return Ok(Self { config: Arc::new(config), weights, tokenizer, sha256 });
         }
         let model = Arc::new(GgufModel::open(path)?);
         let config = Arc::new(ModelConfig::from_gguf(&model)?);

@@ -12,14 +12,14 @@ use rco_model::engine::OptionGradients;
 use rco_model::head::Target;
 
 use crate::error::QuantError;
-use crate::objective::Candidates;
+use crate::objective::PlanModels;
 
 /// One sample: `√T · z` for every option, in the flat order.
 ///
 /// # Errors
 /// Whatever the model meets.
 pub fn sample(
-    candidates: &Candidates,
+    candidates: &dyn PlanModels,
     batch: &Batch,
     seed: u64,
     index: u64,

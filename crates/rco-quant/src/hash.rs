@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use rco_formats::gguf::GgufModel;
+use rco_formats::safetensors::HfFolder;
 use sha2::{Digest, Sha256};
 
 use crate::error::QuantError;
@@ -39,6 +40,16 @@ pub fn sha256_model(model: &GgufModel) -> Result<String, QuantError> {
         [one] => one.clone(),
         several => sha256(several.concat().as_bytes()),
     })
+}
+
+/// SHA-256 of the hashes of a folder's files of tensors, in order.
+///
+/// # Errors
+/// A failed read.
+pub fn sha256_folder(folder: &HfFolder) -> Result<String, QuantError> {
+    let hashes = folder.shards().iter().map(|part| sha256_file(Path::new(part.name())));
+    let hashes = hashes.collect::<Result<Vec<_>, _>>()?;
+    Ok(sha256(hashes.concat().as_bytes()))
 }
 
 /// SHA-256 of bytes.

@@ -19,6 +19,53 @@ use crate::hash::sha256;
 use crate::menu::Choice;
 use crate::teacher::{Taught, Teacher};
 
+/// A model whose weights may take several forms: what a plan is a plan of.
+pub trait PlanModels: std::fmt::Debug {
+    /// The original model.
+    ///
+    /// # Errors
+    /// Weights that do not fit the configuration.
+    fn original(&self) -> Result<Model, QuantError>;
+
+    /// The model of a plan.
+    ///
+    /// # Errors
+    /// Weights that do not fit the configuration.
+    fn model(&self, plan: &Assignment) -> Result<Model, QuantError>;
+
+    /// Options whose gradient is wanted at `plan`, or at the original: all but the chosen
+    /// ones, whose difference from the weights at hand is 0, and none of groups with one
+    /// option.
+    fn options(&self, plan: Option<&Assignment>) -> OptionTensors;
+
+    /// First flat option of each group; the last entry is their number, without the group of
+    /// the rest.
+    fn offsets(&self) -> &[usize];
+
+    /// Number of options of all groups.
+    fn option_count(&self) -> usize {
+        self.offsets().last().copied().unwrap_or(0)
+    }
+}
+
+impl PlanModels for Candidates {
+    fn original(&self) -> Result<Model, QuantError> {
+        Candidates::original(self)
+    }
+
+    fn model(&self, plan: &Assignment) -> Result<Model, QuantError> {
+        Candidates::model(self, plan)
+    }
+
+    fn options(&self, plan: Option<&Assignment>) -> OptionTensors {
+        Candidates::options(self, plan)
+    }
+
+    fn offsets(&self) -> &[usize] {
+        &self.offsets
+    }
+}
+
 /// A model whose tensors may take the types of an option database.
 #[derive(Debug)]
 pub struct Candidates {
@@ -174,7 +221,7 @@ impl Candidates {
 /// The mean KL of plans from the original model, as the search sees it.
 #[derive(Debug)]
 pub struct PlanLoss<'a> {
-    candidates: &'a Candidates,
+    candidates: &'a dyn PlanModels,
     teacher: &'a Teacher,
     /// Batches that a plan is measured on when moves are accepted.
     measured: usize,
@@ -191,7 +238,7 @@ impl<'a> PlanLoss<'a> {
     /// A loss with separable `scores` (flat order of the groups of the menu) and plans known
     /// from elsewhere. `measured` batches of the calibration text measure a plan.
     pub fn new(
-        candidates: &'a Candidates,
+        candidates: &'a dyn PlanModels,
         teacher: &'a Teacher,
         measured: usize,
         seed: u64,

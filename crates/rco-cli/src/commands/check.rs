@@ -10,6 +10,7 @@ use crate::table::Columns;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Check {
     Geometry(Args),
+    Logits(super::logits::Args),
 }
 
 /// Check the geometry of the budget manifold
@@ -25,7 +26,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(check: &Check) -> Result<(), CliError> {
-    let Check::Geometry(args) = check;
+    let args = match check {
+        Check::Geometry(args) => args,
+        Check::Logits(args) => return super::logits::run(args),
+    };
     let report = check_geometry(args.seed)?;
     let mut table = Columns::new(&["check", "measured", "expected", ""], 1);
     for row in &report.rows {

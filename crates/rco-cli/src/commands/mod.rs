@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod eval;
 pub(crate) mod inspect;
+pub(crate) mod logits;
 pub(crate) mod prune;
 pub(crate) mod quantize;
 pub(crate) mod schema;

@@ -57,6 +57,19 @@ impl SafetensorsWriter {
         Ok(written)
     }
 
+    /// Bytes of all files that [`SafetensorsWriter::write_folder`] writes, without the index.
+    ///
+    /// # Errors
+    /// As [`SafetensorsWriter::file_size`].
+    pub fn folder_size(&self, data_bytes: u64) -> Result<u64, SafetensorsFault> {
+        self.split(data_bytes).iter().map(Self::file_size).sum()
+    }
+
+    /// Puts tensors with the widest elements first, so that all are aligned in every file.
+    pub fn align(&mut self) {
+        self.tensors.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.bits()));
+    }
+
     fn split(&self, data_bytes: u64) -> Vec<SafetensorsWriter> {
         let mut parts = vec![Self::new(self.metadata.clone())];
         let mut filled = 0_u64;

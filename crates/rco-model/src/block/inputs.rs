@@ -55,6 +55,15 @@ impl<'a> LayerInput<'a> {
         Ok(rows.flatten_all()?.to_vec1()?)
     }
 
+    /// The rows in single precision, one after the other.
+    ///
+    /// # Errors
+    /// Failure of the tensor library.
+    pub fn floats(&self) -> Result<Vec<f32>, ModelError> {
+        let rows = self.rows.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+        Ok(rows.flatten_all()?.to_vec1()?)
+    }
+
     /// Sum over the rows of the squares of each column, in f64 and in a fixed order.
     ///
     /// # Errors

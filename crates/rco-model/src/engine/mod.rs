@@ -9,6 +9,7 @@ mod rate;
 mod settings;
 mod sweep;
 mod together;
+mod walk;
 
 pub(crate) use clock::Clock;
 pub use clock::Part;
@@ -18,3 +19,4 @@ pub use options::{OptionGradients, OptionTensors};
 pub use rate::product_rate;
 pub use settings::{Device, Settings};
 pub use sweep::{Sweep, SweepBlock, SweepState};
+pub use walk::Walk;

@@ -1,10 +1,12 @@
 //! Weights of a Hugging Face folder.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
+use rco_formats::compressed_tensors::{CONFIG_KEY, ModuleSchemes};
 use rco_formats::safetensors::{Dtype, HfFolder, Safetensors, TensorEntry};
 
-use super::{WeightSource, checked_start, float};
+use super::{PackedWeights, WeightSource, checked_start, float};
 use crate::config::{Family, ModelConfig};
 use crate::error::ModelError;
 use crate::key::{WeightKey, WeightKind};
@@ -23,11 +25,21 @@ impl HfWeights {
     /// [`ModelError::UnexpectedWeight`] for a tensor that the model has no place for:
     /// leaving it out would make another model of it.
     pub fn new(folder: HfFolder, config: &ModelConfig) -> Result<Self, ModelError> {
+        Self::with_known(folder, config, Vec::new())
+    }
+
+    /// The same for a folder that has some tensors besides.
+    pub(super) fn with_known(
+        folder: HfFolder,
+        config: &ModelConfig,
+        besides: Vec<String>,
+    ) -> Result<Self, ModelError> {
         let family = config.family;
         let mut known: HashSet<String> =
             config.weights().into_iter().map(|(key, _)| family.hf_name(key)).collect();
         // A tied head may be written out, too.
         known.insert(family.hf_name(WeightKey::outer(WeightKind::Head)));
+        known.extend(besides);
         // Old files hold the rotary frequencies, which follow from the configuration.
         let unknown = folder
             .tensors()
@@ -68,6 +80,27 @@ impl WeightSource for HfWeights {
         decode(&buffer, out);
         Ok(())
     }
+}
+
+/// Opens a Hugging Face folder with what its `config.json` says, packed by compressed-tensors
+/// or not.
+///
+/// # Errors
+/// A configuration or tensors that are not supported or do not fit together.
+pub fn open_folder(folder: HfFolder) -> Result<(ModelConfig, Arc<dyn WeightSource>), ModelError> {
+    let Some(quantised) = folder.config().get(CONFIG_KEY).cloned() else {
+        let config = ModelConfig::from_hf(folder.config())?;
+        let weights = HfWeights::new(folder, &config)?;
+        return Ok((config, Arc::new(weights)));
+    };
+    let schemes = ModuleSchemes::parse(&quantised)?;
+    let mut plain = folder.config().clone();
+    if let Some(object) = plain.as_object_mut() {
+        object.remove(CONFIG_KEY);
+    }
+    let config = ModelConfig::from_hf(&plain)?;
+    let weights = PackedWeights::new(folder, &config, &schemes)?;
+    Ok((config, Arc::new(weights)))
 }
 
 fn shape(entry: &TensorEntry) -> Vec<usize> {

@@ -6,12 +6,14 @@ mod gguf;
 mod hf;
 mod memory;
 mod overlay;
+mod packed;
 
 pub use decoded::decoded_copy;
 pub use gguf::GgufWeights;
-pub use hf::HfWeights;
+pub use hf::{HfWeights, open_folder};
 pub use memory::MemoryWeights;
 pub use overlay::Overlay;
+pub use packed::{PackedMatrix, PackedWeights, rounding};
 
 use rayon::prelude::*;
 

@@ -11,6 +11,7 @@ use rco_quant::rules::{Pin, parse_type};
 use rco_quant::size::{BitsPerWeight, KvType};
 use regex::Regex;
 
+use super::folder::FolderFlags;
 use crate::error::CliError;
 
 const EXAMPLES: &str = "\
@@ -35,6 +36,9 @@ Examples:
 
   rco quantize model.gguf --size 5.9GB --no-gradients --imatrix theirs.gguf -o small.gguf
       For a model that llama.cpp runs and rco does not.
+
+  rco quantize ./Qwen3-8B --bpw 5.5 --runtime vllm --text code.txt -o ./Qwen3-8B-packed
+      A Hugging Face folder as packed integers that transformers and vLLM load.
 
   rco quantize model.gguf --size 5.9GB --dry-run
       What would be done, and whether it can be.
@@ -102,24 +106,25 @@ pub(crate) struct BuildArgs {
 
 // What all of them take. A doc comment would become the help of the commands.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("budget").required(true).args(["size", "bpw", "vram"]))]
+#[command(group = clap::ArgGroup::new("budget").required(true)
+    .args(["size", "bpw", "vram", "linear_bpw"]))]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[allow(clippy::doc_markdown, reason = "the help shows what is typed")]
 pub(crate) struct Flags {
-    /// The model: a GGUF file, or the first part of a split one
-    model: PathBuf,
+    /// The model: a GGUF file, the first part of a split one, or a Hugging Face folder
+    pub(super) model: PathBuf,
 
     /// Largest size of the whole file; several make several files
     #[arg(short, long, value_name = "SIZE", value_delimiter = ',')]
-    size: Vec<Quantity>,
+    pub(super) size: Vec<Quantity>,
 
     /// Bits per weight of the whole file; several make several files
     #[arg(long, value_name = "BITS", value_delimiter = ',')]
-    bpw: Vec<BitsPerWeight>,
+    pub(super) bpw: Vec<BitsPerWeight>,
 
     /// Memory of the device that holds file, key-value cache and buffers
     #[arg(long, value_name = "SIZE", value_delimiter = ',')]
-    vram: Vec<Quantity>,
+    pub(super) vram: Vec<Quantity>,
 
     /// Tokens of context that have to fit besides
     #[arg(long, value_name = "TOKENS", default_value_t = 4096, requires = "vram")]
@@ -135,40 +140,40 @@ pub(crate) struct Flags {
 
     /// The file to write; {bpw} and {size} stand for the budget
     #[arg(short, long, value_name = "FILE", required_unless_present = "dry_run")]
-    output: Option<PathBuf>,
+    pub(super) output: Option<PathBuf>,
 
     /// Text to judge by, a file for each domain; without any the model writes its own
     #[arg(short, long, value_name = "FILE")]
-    text: Vec<PathBuf>,
+    pub(super) text: Vec<PathBuf>,
 
     /// Importance matrix of llama.cpp; without one it is computed
     #[arg(long, value_name = "FILE")]
-    imatrix: Option<PathBuf>,
+    pub(super) imatrix: Option<PathBuf>,
 
     /// GGUF file of the same model whose tensors may be taken too, such as somebody else's
     /// Q4_K_M; can be given several times
     #[arg(long, value_name = "FILE")]
-    options: Vec<PathBuf>,
+    pub(super) options: Vec<PathBuf>,
 
     /// Types to encode beside that of the source, such as Q4_K,Q6_K
     #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = parse_type)]
-    types: Vec<TensorType>,
+    pub(super) types: Vec<TensorType>,
 
     /// Types never to be used
     #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = parse_type)]
-    exclude: Vec<TensorType>,
+    pub(super) exclude: Vec<TensorType>,
 
     /// A type for the tensors whose names match, such as 'token_embd=Q6_K'
     #[arg(long, value_name = "REGEX=TYPE")]
-    pin: Vec<Pin>,
+    pub(super) pin: Vec<Pin>,
 
     /// Tensors whose names match take the same type within a layer
     #[arg(long, value_name = "REGEX")]
-    tie: Vec<Regex>,
+    pub(super) tie: Vec<Regex>,
 
     /// Gate and up projections take the same type, which llama.cpp runs faster
     #[arg(long)]
-    fuse_friendly: bool,
+    pub(super) fuse_friendly: bool,
 
     /// Drop experts as well, where that costs less than smaller types: the same number in every
     /// layer, as GGUF has it. Only for mixtures of experts
@@ -179,20 +184,20 @@ pub(crate) struct Flags {
     /// architectures that llama.cpp runs and rco does not; finds less, keeps to the budget all
     /// the same. Give --imatrix: none can be computed
     #[arg(long)]
-    no_gradients: bool,
+    pub(super) no_gradients: bool,
 
     /// How much work to spend: trial, quick, normal or thorough
     #[arg(long, value_name = "LEVEL", default_value = "normal", value_parser = parse_effort)]
-    effort: Effort,
+    pub(super) effort: Effort,
 
     /// Seed of all random numbers; equal seeds give equal files on any number of threads
     #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    pub(super) seed: u64,
 
     /// Memory that the computation may take, such as 8GB: refused before it starts if it
     /// cannot do with that
     #[arg(long, value_name = "SIZE")]
-    memory: Option<Quantity>,
+    pub(super) memory: Option<Quantity>,
 
     /// Threads; 0 takes all cores
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -201,12 +206,12 @@ pub(crate) struct Flags {
     /// Folder of the run, kept afterwards: encoded tensors, samples, history. Without it
     /// the folder is beside the output and is deleted in the end
     #[arg(long, value_name = "DIR")]
-    run: Option<PathBuf>,
+    pub(super) run: Option<PathBuf>,
 
     /// Write parts with at most so much tensor data each, as OUTPUT-00001-of-00003.gguf and so
     /// on; the budget holds for all together
     #[arg(long, value_name = "SIZE")]
-    split_size: Option<Quantity>,
+    pub(super) split_size: Option<Quantity>,
 
     /// Overwrite the output
     #[arg(long)]
@@ -214,7 +219,7 @@ pub(crate) struct Flags {
 
     /// Do not load the file in llama.cpp
     #[arg(long)]
-    no_verify: bool,
+    pub(super) no_verify: bool,
 
     /// Write the plan for `llama-quantize --tensor-type-file`
     #[arg(long, value_name = "FILE")]
@@ -235,6 +240,9 @@ pub(crate) struct Flags {
     /// Print errors only
     #[arg(short, long)]
     pub(super) quiet: bool,
+
+    #[command(flatten)]
+    pub(super) folder: FolderFlags,
 }
 
 pub(crate) fn parse_effort(text: &str) -> Result<Effort, String> {

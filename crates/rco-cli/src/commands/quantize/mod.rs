@@ -1,6 +1,7 @@
 //! `rco quantize`: the best GGUF that fits; and its steps as commands of their own.
 
 mod args;
+mod folder;
 mod log;
 mod plan_file;
 mod progress;
@@ -66,6 +67,10 @@ enum Done {
 }
 
 pub(crate) fn run(flags: &Flags, step: Step) -> Result<(), CliError> {
+    if flags.is_folder() {
+        return folder::run(flags, step);
+    }
+    flags.check_gguf()?;
     let settings = flags.settings()?;
     let (dir, kept) = flags.folder(&settings);
     if !flags.dry_run {

@@ -1,0 +1,244 @@
+//! The scale and zero point of a group.
+
+use rco_formats::compressed_tensors::Scheme;
+
+/// How groups are fitted.
+#[derive(Debug, Clone, Copy)]
+pub struct Fit {
+    /// The grid.
+    pub scheme: Scheme,
+    /// Rounds to the type in which scales are stored, and which values have.
+    pub round: fn(f32) -> f32,
+    /// Scales of symmetric grids may be negative: the side with one code more then goes where
+    /// the larger weights are.
+    pub signed: bool,
+}
+
+/// Scale and zero point of a group.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// The scale, as it is stored.
+    pub scale: f32,
+    /// The zero point, a code.
+    pub zero: i32,
+}
+
+/// Added and taken away it leaves the nearest integer, halves to even, of numbers below 2²²:
+/// what every machine does in one addition.
+const INTEGERS: f32 = 12_582_912.0;
+
+/// Sizes of the range that are tried, as shares of what holds all weights.
+const SHARES: &[f32] = &[
+    1.0, 0.975, 0.95, 0.925, 0.9, 0.875, 0.85, 0.825, 0.8, 0.775, 0.75, 0.725, 0.7, 0.675, 0.65,
+    0.6, 0.55, 0.5, 0.45, 0.4,
+];
+/// Times that the scale is fitted to the codes by least squares.
+const REFITS: u32 = 2;
+
+impl Step {
+    /// The code of a weight.
+    pub fn code(self, weight: f32, (least, most): (i32, i32)) -> i32 {
+        let zero = self.zero as f32;
+        let steps = (weight / self.scale).clamp(least as f32 - zero, most as f32 - zero);
+        ((steps + INTEGERS) - INTEGERS + zero) as i32
+    }
+}
+
+impl Fit {
+    /// What a runtime makes of a code.
+    pub fn value(&self, step: Step, code: i32) -> f32 {
+        (self.round)((code - step.zero) as f32 * step.scale)
+    }
+
+    /// Shares of the range worth trying: the more codes, the less is gained by cutting
+    /// weights off.
+    fn shares(&self) -> &'static [f32] {
+        match self.scheme.bits() {
+            0..=2 => SHARES,
+            3 => &SHARES[..17],
+            4 => &SHARES[..14],
+            5 => &SHARES[..9],
+            6 => &SHARES[..6],
+            _ => &SHARES[..3],
+        }
+    }
+
+    /// The step under which the squared error of `weights`, each times its `importance`, is
+    /// smallest among ranges of several sizes, the scale then fitted to the codes.
+    pub fn step(&self, weights: &[f32], importance: &[f32]) -> Step {
+        let (least, most) = self.scheme.range();
+        let low = weights.iter().fold(0.0_f32, |m, &w| m.min(w));
+        let high = weights.iter().fold(0.0_f32, |m, &w| m.max(w));
+        if low == high {
+            return Step { scale: 1.0, zero: 0 };
+        }
+        let mut best = (f64::INFINITY, Step { scale: 1.0, zero: 0 });
+        let mut consider = |scale: f32, zero: i32| {
+            let scale = (self.round)(scale);
+            if !scale.is_finite() || scale == 0.0 || (high - low) / scale.abs() > 1e6 {
+                return;
+            }
+            let step = Step { scale, zero };
+            let error = self.error(step, weights, importance);
+            if error < best.0 {
+                best = (error, step);
+            }
+        };
+        if self.scheme.symmetric() {
+            // All weights are held by `least · s` on the one side and `most · s` on the other.
+            let widest = |sign: f32| {
+                let (a, b) = if sign > 0.0 { (low, high) } else { (-high, -low) };
+                (a / least as f32).max(b / most.max(1) as f32)
+            };
+            for &share in self.shares() {
+                consider(widest(1.0) * share, 0);
+                if self.signed {
+                    consider(-widest(-1.0) * share, 0);
+                }
+            }
+        } else {
+            for &share in self.shares() {
+                let scale = (self.round)((high - low) * share / (most - least) as f32);
+                if scale > 0.0 {
+                    let zero = least - (low * share / scale).round_ties_even() as i32;
+                    consider(scale, zero.clamp(least, most));
+                }
+            }
+        }
+        for _ in 0..REFITS {
+            let (before, step) = best;
+            let scale = self.least_squares(step, weights, importance);
+            let refitted = Step { scale: (self.round)(scale), zero: step.zero };
+            if !refitted.scale.is_finite() || refitted.scale == 0.0 {
+                break;
+            }
+            let error = self.error(refitted, weights, importance);
+            if error >= before {
+                break;
+            }
+            best = (error, refitted);
+        }
+        if best.0.is_finite() {
+            return best.1;
+        }
+        // Weights so small that no scale of theirs can be stored.
+        Step { scale: 1.0, zero: 0 }
+    }
+
+    /// `Σ importance · (value − weight)²`.
+    fn error(&self, step: Step, weights: &[f32], importance: &[f32]) -> f64 {
+        let (least, most) = self.scheme.range();
+        let (low, high) = ((least - step.zero) as f32, (most - step.zero) as f32);
+        let inverse = 1.0 / step.scale;
+        let mut lanes = [0.0_f32; 8];
+        for (w, h) in weights.chunks(8).zip(importance.chunks(8)) {
+            for (lane, (&w, &h)) in lanes.iter_mut().zip(w.iter().zip(h)) {
+                let steps = ((w * inverse).clamp(low, high) + INTEGERS) - INTEGERS;
+                let error = steps * step.scale - w;
+                *lane += h * error * error;
+            }
+        }
+        lanes.iter().map(|&x| f64::from(x)).sum()
+    }
+
+    /// The scale that fits the codes of a step best.
+    fn least_squares(&self, step: Step, weights: &[f32], importance: &[f32]) -> f32 {
+        let (least, most) = self.scheme.range();
+        let (low, high) = ((least - step.zero) as f32, (most - step.zero) as f32);
+        let inverse = 1.0 / step.scale;
+        let (mut dot, mut square) = (0.0_f64, 0.0_f64);
+        for (&w, &h) in weights.iter().zip(importance) {
+            let steps = ((w * inverse).clamp(low, high) + INTEGERS) - INTEGERS;
+            dot += f64::from(h * w * steps);
+            square += f64::from(h * steps * steps);
+        }
+        if square > 0.0 { (dot / square) as f32 } else { step.scale }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rco_core::rng::{Purpose, stream};
+
+    fn fit(scheme: &str, signed: bool) -> Fit {
+        Fit { scheme: scheme.parse().unwrap(), round: |x| x, signed }
+    }
+
+    fn error(fit: &Fit, step: Step, weights: &[f32]) -> f64 {
+        let range = fit.scheme.range();
+        let difference = |&w: &f32| f64::from(fit.value(step, step.code(w, range)) - w);
+        weights.iter().map(|w| difference(w).powi(2)).sum()
+    }
+
+    #[test]
+    fn fitted_steps_are_no_worse_than_ranges_that_hold_everything() {
+        let mut random = stream(1, Purpose::Draw, 0);
+        let ones = vec![1.0; 64];
+        for scheme in ["2g64", "3g64", "4g64", "8g64", "2g64z", "3g64z", "4g64z", "8g64z"] {
+            for signed in [false, true] {
+                let fit = fit(scheme, signed);
+                for _ in 0..50 {
+                    let normal = |_| {
+                        (0..12).map(|_| random.uniform() - 0.5).sum::<f64>() as f32 * 0.02 + 0.005
+                    };
+                    let weights: Vec<f32> = (0..64).map(normal).collect();
+                    let (least, most) = fit.scheme.range();
+                    let low = weights.iter().fold(0.0_f32, |m, &w| m.min(w));
+                    let high = weights.iter().fold(0.0_f32, |m, &w| m.max(w));
+                    let plain = if fit.scheme.symmetric() {
+                        Step { scale: low.abs().max(high) / ((most - least) as f32 / 2.0), zero: 0 }
+                    } else {
+                        let scale = (high - low) / (most - least) as f32;
+                        Step { scale, zero: least - (low / scale).round() as i32 }
+                    };
+                    let (found, expected) = (
+                        error(&fit, fit.step(&weights, &ones), &weights),
+                        error(&fit, plain, &weights),
+                    );
+                    assert!(found <= expected * 1.02, "{scheme}: {found} {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn weights_on_a_grid_are_met_exactly() {
+        for scheme in ["3g32", "4g32z"] {
+            let fit = fit(scheme, true);
+            let (least, most) = fit.scheme.range();
+            let weights: Vec<f32> =
+                (0..32).map(|n| (least + n % (most - least + 1)) as f32 * 0.25).collect();
+            let step = fit.step(&weights, &[1.0; 32]);
+            assert!(error(&fit, step, &weights) < 1e-10, "{scheme} {step:?}");
+        }
+    }
+
+    #[test]
+    fn groups_of_zeros_and_of_the_smallest_numbers_have_a_step() {
+        let bf16 = rco_model::weights::rounding(rco_formats::safetensors::Dtype::F16).unwrap();
+        for weights in [vec![0.0; 32], vec![1e-30; 32], vec![f32::MIN_POSITIVE / 4.0; 32]] {
+            for scheme in ["2g32", "4g32z"] {
+                let fit = Fit { round: bf16, ..fit(scheme, true) };
+                let step = fit.step(&weights, &[1.0; 32]);
+                let code = step.code(weights[0], fit.scheme.range());
+                assert!(step.scale.is_finite() && step.scale != 0.0);
+                assert!(fit.value(step, code).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn a_negative_scale_puts_the_longer_side_where_the_weights_are() {
+        let mut weights = vec![0.01; 32];
+        weights[3] = 2.0;
+        weights[9] = 1.0;
+        let with = fit("2g32", true);
+        let without = fit("2g32", false);
+        let step = with.step(&weights, &[1.0; 32]);
+        assert!(step.scale < 0.0);
+        let plain = without.step(&weights, &[1.0; 32]);
+        assert!(plain.scale > 0.0);
+        assert!(error(&with, step, &weights) < 0.5 * error(&without, plain, &weights));
+    }
+}

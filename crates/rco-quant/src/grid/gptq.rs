@@ -1,0 +1,359 @@
+//! GPTQ in blocks of columns.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+use rayon::prelude::*;
+
+use super::error::GridError;
+use super::factor::Factor;
+use super::fit::{Fit, Step};
+use super::quantised::{Quantised, TASK_ROWS, check};
+
+/// Columns whose errors are collected before they are passed on to all columns behind them; a
+/// multiple of every group size.
+const BLOCK: usize = 128;
+
+/// Rounds a matrix column by column; each error is made up for by the columns behind it, as
+/// `factor` says. Rows do not depend on each other: each task takes a few of them through all
+/// columns.
+///
+/// The sum of `((w − ŵ) / U_jj)²` over all columns, with the weight as it is by then, is the
+/// squared error under the damped moments; what the damping adds is taken off again.
+///
+/// # Errors
+/// [`GridError::Size`] for numbers that do not fit together, [`GridError::Weight`].
+pub fn gptq(
+    weights: &[f32],
+    rows: usize,
+    columns: usize,
+    factor: &Factor,
+    fit: &Fit,
+) -> Result<Quantised, GridError> {
+    let group = fit.scheme.group();
+    check(weights, rows, columns, group)?;
+    if factor.columns() != columns {
+        let (expected, found) = (factor.columns(), columns);
+        return Err(GridError::Size { what: "columns", expected, found });
+    }
+    let groups = columns / group;
+    let mut codes = vec![0_i8; weights.len()];
+    let mut steps = vec![Step { scale: 1.0, zero: 0 }; rows * groups];
+    let errors: Vec<f64> = codes
+        .par_chunks_mut(TASK_ROWS * columns)
+        .zip(steps.par_chunks_mut(TASK_ROWS * groups))
+        .zip(weights.par_chunks(TASK_ROWS * columns))
+        .map(|((codes, steps), weights)| Task { columns, factor, fit, codes, steps, weights }.run())
+        .collect();
+    let error = Some(errors.iter().sum());
+    Ok(Quantised { rows, columns, codes, steps, error })
+}
+
+/// Some rows of a matrix.
+struct Task<'a> {
+    columns: usize,
+    factor: &'a Factor,
+    fit: &'a Fit,
+    codes: &'a mut [i8],
+    steps: &'a mut [Step],
+    weights: &'a [f32],
+}
+
+impl Task<'_> {
+    /// Rounds the rows; gives their error.
+    fn run(mut self) -> f64 {
+        let n = self.columns;
+        let order = self.factor.order();
+        // The rows as they become, columns in the order of rounding.
+        let mut now = match order {
+            None => self.weights.to_vec(),
+            Some(order) => {
+                self.fit_all();
+                let rows = self.weights.chunks_exact(n);
+                rows.flat_map(|row| order.iter().map(|&j| row[j as usize])).collect()
+            }
+        };
+        let rows = now.len() / n;
+        let mut passed = vec![0.0_f32; rows * BLOCK];
+        let mut squares = vec![0.0_f64; rows];
+        for start in (0..n).step_by(BLOCK) {
+            let width = BLOCK.min(n - start);
+            for r in 0..rows {
+                let row = &mut now[r * n..(r + 1) * n];
+                let passed = &mut passed[r * width..(r + 1) * width];
+                squares[r] += self.block(r, start, row, passed);
+            }
+            let behind = n - start - width;
+            if behind == 0 {
+                break;
+            }
+            let upper = self.factor.upper().submatrix(start, start + width, width, behind);
+            let now = MatMut::from_row_major_slice_mut(&mut now, rows, n);
+            matmul(
+                now.subcols_mut(start + width, behind),
+                Accum::Add,
+                MatRef::from_row_major_slice(&passed[..rows * width], rows, width),
+                upper,
+                -1.0,
+                Par::Seq,
+            );
+        }
+        squares.iter().sum::<f64>() - self.factor.lambda() * self.squared_distance()
+    }
+
+    /// Fits all groups to the weights as they are.
+    fn fit_all(&mut self) {
+        let group = self.fit.scheme.group();
+        let groups = self.columns / group;
+        for (n, (step, weights)) in
+            self.steps.iter_mut().zip(self.weights.chunks_exact(group)).enumerate()
+        {
+            let first = n % groups * group;
+            *step = self.fit.step(weights, &self.factor.importance()[first..first + group]);
+        }
+    }
+
+    /// Rounds a block of columns of a row, from place `start` on; `passed` takes the errors,
+    /// divided by the diagonal. Gives the sum of their squares.
+    fn block(&mut self, r: usize, start: usize, row: &mut [f32], passed: &mut [f32]) -> f64 {
+        let n = self.columns;
+        let (group, range) = (self.fit.scheme.group(), self.fit.scheme.range());
+        let groups = n / group;
+        let order = self.factor.order();
+        let end = start + passed.len();
+        let mut squares = 0.0;
+        for (place, passed) in (start..end).zip(passed) {
+            let column = order.map_or(place, |order| order[place] as usize);
+            let at = r * groups + column / group;
+            if order.is_none() && column.is_multiple_of(group) {
+                let importance = &self.factor.importance()[column..column + group];
+                self.steps[at] = self.fit.step(&row[column..column + group], importance);
+            }
+            let step = self.steps[at];
+            let w = row[place];
+            let code = step.code(w, range);
+            self.codes[r * n + column] = code as i8;
+            let upper = self.factor.row(place);
+            let error = (w - self.fit.value(step, code)) / upper[0];
+            if !self.factor.is_dead(column) {
+                squares += f64::from(error) * f64::from(error);
+            }
+            *passed = error;
+            for (w, &u) in row[place + 1..end].iter_mut().zip(&upper[1..]) {
+                *w -= error * u;
+            }
+        }
+        squares
+    }
+
+    /// `Σ (w − ŵ)²` over the columns that have input.
+    fn squared_distance(&self) -> f64 {
+        let (n, group) = (self.columns, self.fit.scheme.group());
+        let parts = self.codes.chunks_exact(group).zip(self.weights.chunks_exact(group));
+        let mut sum = 0.0;
+        for (at, ((codes, weights), &step)) in parts.zip(self.steps.iter()).enumerate() {
+            let first = at * group % n;
+            for (j, (&code, &w)) in codes.iter().zip(weights).enumerate() {
+                if !self.factor.is_dead(first + j) {
+                    let error = f64::from(w - self.fit.value(step, i32::from(code)));
+                    sum += error * error;
+                }
+            }
+        }
+        sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::factor::FactorSettings;
+    use super::super::factor::tests::{inputs, moments};
+    use super::super::hessian::Hessian;
+    use super::super::quantised::moment_error;
+    use super::super::round::round_to_nearest;
+    use super::*;
+
+    fn fit(scheme: &str) -> Fit {
+        let round = rco_model::weights::rounding(rco_formats::safetensors::Dtype::Bf16).unwrap();
+        Fit { scheme: scheme.parse().unwrap(), round, signed: true }
+    }
+
+    fn matrix(rows: usize, columns: usize) -> Vec<f32> {
+        inputs(rows, columns, 99).iter().map(|x| x * 0.03).collect()
+    }
+
+    fn factor(hessian: &Hessian, act_order: bool) -> Factor {
+        let settings = FactorSettings { act_order, ..FactorSettings::default() };
+        Factor::new(hessian, &settings).unwrap()
+    }
+
+    /// The algorithm as the paper has it, one column at a time, in double precision, with the
+    /// inverse of the moments of the columns that are left.
+    fn oracle(
+        weights: &[f32],
+        columns: usize,
+        hessian: &Hessian,
+        lambda: f64,
+        fit: &Fit,
+    ) -> Vec<i8> {
+        let (n, group, range) = (columns, fit.scheme.group(), fit.scheme.range());
+        let mean = hessian.diagonal().iter().sum::<f64>() / n as f64;
+        let importance: Vec<f32> = hessian.diagonal().iter().map(|d| (d / mean) as f32).collect();
+        let mut codes = Vec::new();
+        // Inverse of what is left, by Gauss and Jordan.
+        let inverse_of = |from: usize| -> Vec<Vec<f64>> {
+            let m = n - from;
+            let damped = |i: usize, j: usize| {
+                hessian.at(from + i, from + j) + if i == j { lambda } else { 0.0 }
+            };
+            let mut a: Vec<Vec<f64>> = (0..m)
+                .map(|i| {
+                    let unit = (0..m).map(|j| if i == j { 1.0 } else { 0.0 });
+                    (0..m).map(|j| damped(i, j)).chain(unit).collect()
+                })
+                .collect();
+            for p in 0..m {
+                let pivot = a[p][p];
+                a[p].iter_mut().for_each(|x| *x /= pivot);
+                let row = a[p].clone();
+                for (i, other) in a.iter_mut().enumerate().filter(|(i, _)| *i != p) {
+                    let factor = other[p];
+                    assert!(i < m);
+                    other.iter_mut().zip(&row).for_each(|(x, y)| *x -= factor * y);
+                }
+            }
+            a.into_iter().map(|row| row[m..].to_vec()).collect()
+        };
+        let inverses: Vec<_> = (0..n).map(|from| inverse_of(from)[0].clone()).collect();
+        for row in weights.chunks(n) {
+            let mut now: Vec<f64> = row.iter().map(|&w| f64::from(w)).collect();
+            let mut step = Step { scale: 1.0, zero: 0 };
+            for j in 0..n {
+                if j.is_multiple_of(group) {
+                    let part: Vec<f32> = now[j..j + group].iter().map(|&w| w as f32).collect();
+                    step = fit.step(&part, &importance[j..j + group]);
+                }
+                let code = step.code(now[j] as f32, range);
+                codes.push(code as i8);
+                let error = (now[j] - f64::from(fit.value(step, code))) / inverses[j][0];
+                for (w, h) in now[j..].iter_mut().zip(&inverses[j]) {
+                    *w -= error * h;
+                }
+            }
+        }
+        codes
+    }
+
+    #[test]
+    fn blocks_give_what_single_columns_give() {
+        let (rows, n) = (5, 192);
+        let (weights, hessian) = (matrix(rows, n), moments(600, n, 11));
+        let factor = factor(&hessian, false);
+        for scheme in ["2g32", "3g64z", "4g64", "8g32"] {
+            let fit = fit(scheme);
+            let found = gptq(&weights, rows, n, &factor, &fit).unwrap();
+            let expected = oracle(&weights, n, &hessian, factor.lambda(), &fit);
+            let same = found.codes.iter().zip(&expected).filter(|(a, b)| a == b).count();
+            // A weight on the border of two codes may fall on either side.
+            assert!(same * 100 >= expected.len() * 97, "{scheme}: {same} of {}", expected.len());
+        }
+    }
+
+    #[test]
+    fn errors_are_those_of_the_moments_and_below_rounding_to_the_nearest() {
+        let (rows, n) = (70, 320);
+        let (weights, hessian) = (matrix(rows, n), moments(900, n, 12));
+        for act_order in [false, true] {
+            let factor = factor(&hessian, act_order);
+            for scheme in ["2g64", "2g64z", "3g64", "4g32z", "5g64", "8g64"] {
+                let fit = fit(scheme);
+                let found = gptq(&weights, rows, n, &factor, &fit).unwrap();
+                let exact = moment_error(&weights, &found.values(&fit), &hessian).unwrap();
+                let stated = found.error.unwrap();
+                assert!((exact - stated).abs() < 1e-2 * exact, "{scheme}: {exact} {stated}");
+                let nearest =
+                    round_to_nearest(&weights, rows, n, factor.importance(), &fit).unwrap();
+                let plain = moment_error(&weights, &nearest.values(&fit), &hessian).unwrap();
+                assert!(exact < plain, "{scheme}: {exact} {plain}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_correlation_it_is_rounding_to_the_nearest() {
+        let (rows, n) = (33, 96);
+        let weights = matrix(rows, n);
+        // One input for each column, of its own size.
+        let mut x = vec![0.0; n * n];
+        for j in 0..n {
+            x[j * n + j] = 1.0 + (j % 5) as f32;
+        }
+        let mut hessian = Hessian::new(n);
+        hessian.add(&x).unwrap();
+        let factor = factor(&hessian, false);
+        let fit = fit("3g32");
+        let found = gptq(&weights, rows, n, &factor, &fit).unwrap();
+        let nearest = round_to_nearest(&weights, rows, n, factor.importance(), &fit).unwrap();
+        // Which is best there: errors of columns add up.
+        assert_eq!((&found.codes, &found.steps), (&nearest.codes, &nearest.steps));
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        let (rows, n) = (100, 256);
+        let (weights, hessian) = (matrix(rows, n), moments(400, n, 13));
+        let factor = factor(&hessian, true);
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| gptq(&weights, rows, n, &factor, &fit("3g64z")).unwrap())
+        };
+        assert_eq!(run(1), run(4));
+    }
+
+    #[test]
+    fn the_last_column_is_rounded_best_for_what_the_others_have_become() {
+        // Two columns: the error of the first is made up for by the second, which then takes
+        // the nearest value: no other code of the second is better.
+        let weights = [0.31, -0.52];
+        let mut whole = Vec::new();
+        for n in 0..64_u8 {
+            let a = f32::from(n % 8) - 3.5;
+            whole.extend([a, 0.8 * a + f32::from(n / 8) * 0.1]);
+        }
+        // The other columns of the group have no input.
+        let widen = |row: &[f32]| -> Vec<f32> {
+            row.iter().copied().chain(std::iter::repeat_n(0.0, 30)).collect()
+        };
+        let x: Vec<f32> = whole.chunks(2).flat_map(widen).collect();
+        let mut hessian = Hessian::new(32);
+        hessian.add(&x).unwrap();
+        let factor = factor(&hessian, false);
+        let fit = fit("2g32");
+        let weights = widen(&weights);
+        let found = gptq(&weights, 1, 32, &factor, &fit).unwrap();
+        let error = |codes: &[i8]| {
+            let other = Quantised { codes: codes.to_vec(), ..found.clone() };
+            moment_error(&weights, &other.values(&fit), &hessian).unwrap()
+        };
+        let own = error(&found.codes);
+        for code in -2..2 {
+            let mut codes = found.codes.clone();
+            codes[1] = code;
+            assert!(error(&codes) >= own * 0.999_9, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_weight_that_is_not_finite_is_named() {
+        let mut weights = matrix(4, 64);
+        weights[64 * 2 + 9] = f32::NAN;
+        let factor = factor(&moments(100, 64, 1), false);
+        let error = gptq(&weights, 4, 64, &factor, &fit("4g64")).unwrap_err();
+        assert!(matches!(error, GridError::Weight { row: 2, column: 9, .. }), "{error}");
+        for (rows, columns) in [(3, 64), (4, 48)] {
+            assert!(matches!(
+                gptq(&weights, rows, columns, &factor, &fit("4g64")),
+                Err(GridError::Size { .. })
+            ));
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Plans that others use: one grid everywhere.
+
+use rco_core::Assignment;
+
+use super::menu::{Form, Menu};
+use super::sizes::Sizes;
+
+/// Plans with one form everywhere that fit; where a matrix does not have it, the widest of
+/// its forms that is no larger, or else its smallest.
+pub(super) fn plans(menu: &Menu, sizes: &Sizes, budget: u64) -> Vec<(String, Assignment)> {
+    let mut forms: Vec<Form> = menu.linears.iter().flat_map(|l| l.forms.iter().copied()).collect();
+    forms.sort_unstable();
+    forms.dedup();
+    // Group sizes may differ: a kind of grid is a width with or without zero points.
+    let kind = |form: Form| form.scheme().map(|scheme| (scheme.bits(), scheme.symmetric()));
+    let mut out: Vec<(u64, String, Assignment)> = Vec::new();
+    for form in forms {
+        let option = |n: usize| {
+            let forms = &menu.linears[n].forms;
+            let same = forms.iter().position(|&other| other == form);
+            let alike = || forms.iter().position(|&other| kind(other) == kind(form));
+            let bits = form.scheme().map_or(16, |scheme| scheme.bits());
+            let below = || {
+                forms.iter().rposition(|f| f.scheme().is_some_and(|scheme| scheme.bits() <= bits))
+            };
+            same.or_else(alike).or_else(below).unwrap_or(0) as u32
+        };
+        let options: Vec<u32> = (0..menu.linears.len()).map(option).chain([0]).collect();
+        let plan = Assignment::new(options);
+        let bytes = sizes.bytes(&plan);
+        if bytes <= budget && out.iter().all(|(_, _, other)| *other != plan) {
+            out.push((bytes, format!("all {form}"), plan));
+        }
+    }
+    // The largest ones: smaller ones lose to them.
+    out.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    out.into_iter().take(3).map(|(_, name, plan)| (name, plan)).collect()
+}

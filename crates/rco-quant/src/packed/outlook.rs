@@ -1,0 +1,108 @@
+//! What a job would do, before anything heavy.
+
+use serde::Serialize;
+
+use super::error::PackedError;
+use super::job::PackJob;
+use super::menu::Linear;
+
+/// What a job would do.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PackOutlook {
+    /// Family of the model.
+    pub family: String,
+    /// Bytes of the source's files of tensors.
+    pub source_bytes: u64,
+    /// Weights of all tensors.
+    pub weights: u64,
+    /// Matrices that are decided on.
+    pub matrices: usize,
+    /// Their weights.
+    pub matrix_weights: u64,
+    /// Forms that some matrix may take.
+    pub forms: Vec<String>,
+    /// What the runtime asks for.
+    pub rules: Vec<&'static str>,
+    /// Modules that stay as they are because no group size divides their rows.
+    pub unfit: Vec<String>,
+    /// Bytes of the option database.
+    pub database_bytes: u64,
+    /// Seconds, about, at a hundred thousand million operations a second.
+    pub seconds: f64,
+    /// What is to be made.
+    pub orders: Vec<OrderOutlook>,
+}
+
+/// A folder that is to be made.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OrderOutlook {
+    /// Budget in bytes.
+    pub budget: u64,
+    /// Fewest bytes that count towards it.
+    pub smallest: u64,
+    /// Bytes of the source that count towards it.
+    pub largest: u64,
+}
+
+/// Operations a second that the estimate of the time takes: two cores of 2021.
+const SPEED: f64 = 1e11;
+/// Passes over a token that a gradient is worth.
+const GRADIENT: u64 = 4;
+/// Plans measured besides steps and polish.
+const BESIDES: u64 = 20;
+/// Plans of the held-out choice.
+const CHOICE: u64 = 6;
+
+impl PackJob {
+    /// What the job would do. Reads nothing but headers.
+    ///
+    /// # Errors
+    /// Sizes that overflow.
+    pub fn outlook(&self) -> Result<PackOutlook, PackedError> {
+        let Self { source, menu, budgets, .. } = self;
+        let mut forms: Vec<_> = menu.linears.iter().flat_map(|l| l.forms.iter().copied()).collect();
+        forms.sort_unstable();
+        forms.dedup();
+        let stored = |linear: &Linear| -> u64 {
+            let forms = linear.forms.iter().filter(|form| form.scheme().is_some());
+            forms.filter_map(|&form| linear.data_bytes(form)).sum()
+        };
+        let weights: u64 = source.folder().tensors().map(|(_, t)| t.elements()).sum();
+        Ok(PackOutlook {
+            family: source.config().family.to_string(),
+            source_bytes: source.folder().file_size(),
+            weights,
+            matrices: menu.linears.len(),
+            matrix_weights: menu.weights(),
+            forms: forms.iter().map(ToString::to_string).collect(),
+            rules: menu.rules.iter().map(|rule| rule.name).collect(),
+            unfit: menu.unfit.clone(),
+            database_bytes: menu.linears.iter().map(stored).sum(),
+            seconds: self.seconds(weights),
+            orders: budgets
+                .iter()
+                .map(|(budget, sizes)| {
+                    let (smallest, largest) = sizes.range();
+                    OrderOutlook { budget: *budget, smallest, largest }
+                })
+                .collect(),
+        })
+    }
+
+    fn seconds(&self, weights: u64) -> f64 {
+        let work = self.settings.effort.plan();
+        let window = self.window() as u64;
+        let per_order = GRADIENT * work.steps * work.per_gradient as u64
+            + (work.refine + work.polish + BESIDES) * work.measured as u64
+            + CHOICE * work.heldout as u64;
+        let once = 2 * (work.calibration + work.heldout) as u64 + GRADIENT * work.fisher;
+        let tokens = window * (once + per_order * self.budgets.len() as u64);
+        let columns: f64 = self
+            .menu
+            .linears
+            .iter()
+            .map(|l| l.forms.len() as f64 * l.weights() as f64 * l.columns as f64)
+            .sum();
+        (2.0 * weights as f64 * tokens as f64 + 2.0 * columns) / SPEED
+    }
+}

@@ -1,0 +1,70 @@
+//! Windows of text by domain.
+
+use std::path::PathBuf;
+
+use rco_model::Batch;
+use rco_model::text::{Corpus, Side, TextSettings, Tokenise};
+use rco_model::tokenizer::Tokenizer;
+
+use super::error::PackedError;
+use super::source::Source;
+use crate::effort::WorkPlan;
+use crate::hash::sha256;
+
+/// Share of each text that is held out.
+const HELD_OUT: f64 = 0.25;
+
+/// Windows of tokens, the domains in turns.
+#[derive(Debug, Clone)]
+pub(super) struct Texts {
+    calibration: Vec<Vec<u32>>,
+    heldout: Vec<Vec<u32>>,
+}
+
+impl Texts {
+    pub(super) fn new(
+        source: &Source,
+        files: &[PathBuf],
+        work: &WorkPlan,
+        window: usize,
+        seed: u64,
+    ) -> Result<Self, PackedError> {
+        if files.is_empty() {
+            return Err(PackedError::NoText);
+        }
+        let tokenizer = Tokenizer::open(source.folder().path())?;
+        let mut corpus = Corpus::new(TextSettings { seed, held_out: HELD_OUT, window })?;
+        for path in files {
+            corpus.add_file(path)?;
+        }
+        let tokenizer: &dyn Tokenise = &tokenizer;
+        let side = |side, count| -> Result<Vec<Vec<u32>>, PackedError> {
+            let windows = corpus.windows(tokenizer, side, count)?;
+            Ok(windows.into_iter().map(|w| w.tokens).collect())
+        };
+        let calibration = side(Side::Calibration, work.calibration)?;
+        let heldout = side(Side::HeldOut, work.heldout)?;
+        Ok(Self { calibration, heldout })
+    }
+
+    /// A calibration window, counted round and round.
+    pub(super) fn window(&self, n: usize) -> Result<Batch, PackedError> {
+        let n = n % self.calibration.len().max(1);
+        Ok(Batch::new(self.calibration.get(n..=n).unwrap_or_default())?)
+    }
+
+    /// Calibration and held-out windows as batches of so many.
+    pub(super) fn batches(&self, together: usize) -> Result<(Vec<Batch>, Vec<Batch>), PackedError> {
+        let cut = |windows: &[Vec<u32>]| -> Result<Vec<Batch>, PackedError> {
+            windows.chunks(together.max(1)).map(|c| Ok(Batch::new(c)?)).collect()
+        };
+        Ok((cut(&self.calibration)?, cut(&self.heldout)?))
+    }
+
+    /// SHA-256 of all tokens.
+    pub(super) fn sha256(&self) -> String {
+        let windows = self.calibration.iter().chain(&self.heldout);
+        let bytes: Vec<u8> = windows.flatten().flat_map(|t| t.to_le_bytes()).collect();
+        sha256(&bytes)
+    }
+}

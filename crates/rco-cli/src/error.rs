@@ -184,17 +184,17 @@ fn packed_code(error: &PackedError) -> u8 {
 fn prune_code(error: &PruneError) -> u8 {
     match error {
         PruneError::Quant(error) => quant_code(error),
-        PruneError::TooMany { .. } => 3,
+        PruneError::TooMany { .. } | PruneError::Layers { .. } => 3,
         PruneError::NothingToDrop { .. }
         | PruneError::NotWhole { .. }
         | PruneError::FloorTooLow { .. }
         | PruneError::FloorTooHigh { .. }
         | PruneError::OtherKind { .. }
         | PruneError::UnevenGguf
+        | PruneError::LayersOfFolder { .. }
         | PruneError::NoText
-        | PruneError::NotReplaced { .. }
-        | PruneError::Exists { .. } => 2,
-        PruneError::Write(_) => 5,
+        | PruneError::Place(PlaceError::Exists { .. } | PlaceError::NoModel { .. }) => 2,
+        PruneError::Write(_) | PruneError::Place(_) => 5,
         PruneError::Differs { .. } => 1,
         _ => 4,
     }

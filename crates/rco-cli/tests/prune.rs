@@ -194,3 +194,59 @@ fn what_cannot_be_done_is_said_before_anything_is_computed() {
     assert_eq!((&outlook["dropped"], &outlook["kept_per_layer"]), (&8.into(), &6.into()));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn whole_layers_go_and_llama_cpp_agrees() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = prune(folder.path(), GGUF);
+    command.args(["--layers", "1", "--json", "--run", "run", "-o", "out.gguf"]);
+    let (code, out, err) = run(&mut command);
+    assert_eq!(code, 0, "{err}");
+    let outcome: Value = serde_json::from_str(&out).unwrap();
+    let path = folder.path().join("out.gguf");
+    assert_eq!(outcome["bytes"], std::fs::metadata(&path).unwrap().len());
+    let kl = |of: &str| outcome["verified"][of]["kl_mean"]["value"].as_f64().unwrap();
+    let (runtime, engine) = (kl("runtime"), kl("engine"));
+    assert!(engine > 0.0 && (runtime / engine - 1.0).abs() < 0.02, "{runtime} against {engine}");
+
+    // Of four plans that drop one layer it is the best on the text that decides.
+    let candidates = outcome["search"]["candidates"].as_array().unwrap();
+    let heldout = |c: &Value| c["loss_heldout"].as_f64().unwrap();
+    assert!(candidates.iter().all(|c| heldout(c) >= heldout(&candidates[0])));
+
+    // What remains is what it was, under new numbers.
+    let (source, written) =
+        (GgufModel::open(asset(GGUF)).unwrap(), GgufModel::open(&path).unwrap());
+    assert_eq!(written.metadata().u64("qwen3moe.block_count"), Some(3));
+    let dropped = outcome["dropped"].as_array().unwrap();
+    assert_eq!(dropped.len(), 1);
+    let dropped = dropped[0].as_u64().unwrap();
+    let kept: Vec<u64> = (0..4).filter(|&l| l != dropped).collect();
+    for (_, tensor) in written.tensors() {
+        let name = &tensor.spec.name;
+        let before = match name.strip_prefix("blk.").and_then(|n| n.split_once('.')) {
+            None => name.clone(),
+            Some((l, rest)) => format!("blk.{}.{rest}", kept[l.parse::<usize>().unwrap()]),
+        };
+        assert_eq!(written.read(name).unwrap(), source.read(&before).unwrap(), "{name}");
+    }
+    let plan = std::fs::read(folder.path().join("run/plan.json")).unwrap();
+    let plan: Value = serde_json::from_slice(&plan).unwrap();
+    assert_eq!(plan["dropped_layers"], outcome["dropped"]);
+
+    // The same command again finds all of it done, and another number is refused.
+    let (code, again, err) = run(&mut command);
+    assert_eq!(code, 0, "{err}");
+    let again: Value = serde_json::from_str(&again).unwrap();
+    assert_eq!(again["plan_sha256"], outcome["plan_sha256"]);
+    for (layers, expected) in [("0", "1 to 3"), ("4", "1 to 3")] {
+        let mut command = prune(folder.path(), GGUF);
+        let (code, _, err) = run(command.args(["--layers", layers, "-o", "other.gguf"]));
+        assert_eq!(code, 3, "{err}");
+        assert!(err.contains(expected), "{err}");
+    }
+    let mut command = prune(folder.path(), "tiny-moe");
+    let (code, _, err) = run(command.args(["--layers", "1", "-o", "other"]));
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("GGUF"), "{err}");
+}

@@ -146,6 +146,28 @@ fn experts_go_where_no_types_are_small_enough() {
 }
 
 #[test]
+fn a_model_that_fits_is_copied_only_when_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.gguf");
+    let source = std::fs::read(model()).unwrap();
+    let (code, _, err) = run(quantize(folder.path(), "out.gguf").args(["--size", "20MB"]));
+    assert_eq!(code, 3, "{err}");
+    assert!(err.contains("as it is") && err.contains("--copy"), "{err}");
+    assert!(!path.exists());
+    let mut copy = quantize(folder.path(), "out.gguf");
+    copy.args(["--size", "20MB", "--copy", "--json"]);
+    let (code, out, err) = run(&mut copy);
+    assert_eq!(code, 0, "{err}");
+    let outcome: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(outcome["files"][0]["bytes"], source.len());
+    assert_eq!(std::fs::read(&path).unwrap(), source);
+    // What is there is not overwritten.
+    let (code, _, err) = run(&mut copy);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("out.gguf"), "{err}");
+}
+
+#[test]
 fn parts_keep_to_the_budget_together() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = quantize(folder.path(), "out.gguf");

@@ -86,7 +86,8 @@ pub enum QuantError {
     },
     /// The source fits as it is.
     #[error(
-        "the source has {source_bytes} bytes and fits into {budget} as it is: nothing to compress"
+        "the source has {source_bytes} bytes and fits into {budget} as it is: nothing to compress; \
+         --copy copies it"
     )]
     SourceFits {
         /// Bytes of the source.

@@ -162,6 +162,29 @@ impl Array {
         }
     }
 
+    /// The elements at these places, in their order; places that do not exist are left out.
+    #[must_use]
+    pub fn gathered(&self, places: &[usize]) -> Self {
+        fn of<T: Clone>(values: &[T], places: &[usize]) -> Vec<T> {
+            places.iter().filter_map(|&place| values.get(place).cloned()).collect()
+        }
+        match self {
+            Self::U8(v) => Self::U8(of(v, places)),
+            Self::I8(v) => Self::I8(of(v, places)),
+            Self::U16(v) => Self::U16(of(v, places)),
+            Self::I16(v) => Self::I16(of(v, places)),
+            Self::U32(v) => Self::U32(of(v, places)),
+            Self::I32(v) => Self::I32(of(v, places)),
+            Self::F32(v) => Self::F32(of(v, places)),
+            Self::Bool(v) => Self::Bool(of(v, places)),
+            Self::String(v) => Self::String(of(v, places)),
+            Self::Array(v) => Self::Array(of(v, places)),
+            Self::U64(v) => Self::U64(of(v, places)),
+            Self::I64(v) => Self::I64(of(v, places)),
+            Self::F64(v) => Self::F64(of(v, places)),
+        }
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         match self {

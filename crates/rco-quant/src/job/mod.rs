@@ -10,7 +10,7 @@ mod texts;
 
 pub use experts::VersionTried;
 pub use finish::{FileOutcome, JobOutcome, Planned, written_plan};
-pub use open::Job;
+pub use open::{Job, budget_of};
 pub use outlook::{Outlook, OutlookOrder};
 pub use settings::{JobSettings, MeasuredIn, Order, Target};
 pub use stages::{EngineMeasure, Measure, OptionsFile, Prepared};

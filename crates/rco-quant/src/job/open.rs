@@ -65,7 +65,7 @@ impl Job {
         let model = Arc::new(GgufModel::open(&settings.model)?);
         let mut budgets = Vec::with_capacity(settings.orders.len());
         for order in &settings.orders {
-            budgets.push(budget(&model, order.target)?);
+            budgets.push(budget_of(&model, order.target)?);
         }
         let least = budgets.iter().copied().min().unwrap_or(0);
         settings.filter.least_bits = LEAST_SHARE * 8.0 * least as f64 / weights(&model)? as f64;
@@ -224,7 +224,10 @@ pub(super) fn encoding_bytes(menu: &Menu) -> u64 {
 }
 
 /// Bytes of the file that a target allows.
-fn budget(model: &GgufModel, target: Target) -> Result<u64, QuantError> {
+///
+/// # Errors
+/// Sizes that overflow, metadata without what a cache depends on.
+pub fn budget_of(model: &GgufModel, target: Target) -> Result<u64, QuantError> {
     Ok(match target {
         Target::Size(bytes) => bytes,
         Target::Bpw(bits) => bits.bytes(weights(model)?),

@@ -12,6 +12,7 @@ use rco_model::ModelError;
 use rco_model::text::TextError;
 
 use crate::error::QuantError;
+use crate::place::PlaceError;
 
 /// A model could not be pruned.
 #[derive(Debug, thiserror::Error)]
@@ -134,18 +135,31 @@ pub enum PruneError {
         /// What differs.
         problem: String,
     },
-    /// The target exists and is no model that may be replaced.
-    #[error("{path} exists and is no model folder: it is not replaced, even with --force")]
-    NotReplaced {
-        /// The target.
+    /// The metadata says nothing of blocks.
+    #[error("the metadata of the model has no number `{key}`: it has no layers to drop")]
+    NoBlocks {
+        /// The key.
+        key: String,
+    },
+    /// None would go, or all.
+    #[error("{asked} of {blocks} layers cannot go: ask for 1 to {most}")]
+    Layers {
+        /// Layers asked for.
+        asked: u64,
+        /// Layers of the model.
+        blocks: u64,
+        /// Most that can go.
+        most: u64,
+    },
+    /// A folder.
+    #[error("{path} is a folder: layers are dropped from GGUF files, so convert it before")]
+    LayersOfFolder {
+        /// The folder.
         path: PathBuf,
     },
-    /// The target exists.
-    #[error("{path} exists: choose another name, or overwrite it with --force")]
-    Exists {
-        /// The target.
-        path: PathBuf,
-    },
+    /// A file or folder was not put in its place.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// Everything that making files of models has in common.
     #[error(transparent)]
     Quant(#[from] QuantError),

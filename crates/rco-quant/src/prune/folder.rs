@@ -21,6 +21,7 @@ use super::error::PruneError;
 use super::experts::ExpertMap;
 use super::gather::Gathered;
 use crate::error::QuantError;
+use crate::place::place_folder;
 
 /// Bytes of tensors in a file, where the source has several.
 const SHARD_BYTES: u64 = 5_000_000_000;
@@ -125,24 +126,7 @@ impl FolderPlan {
     /// # Errors
     /// What keeps it from being written.
     pub(super) fn write(&self, path: &Path, options: WriteOptions) -> Result<u64, PruneError> {
-        check_target(path, options.force)?;
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut name = std::ffi::OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(format!(".{}.tmp", std::process::id()));
-        let temporary = parent.join(&name);
-        // Left by a process of the same number that was killed.
-        let _ = std::fs::remove_dir_all(&temporary);
-        std::fs::create_dir(&temporary).map_err(QuantError::io(&temporary, "creating"))?;
-        let written = self.fill(&temporary).and_then(|bytes| {
-            swap(&temporary, path, &parent.join(name).with_extension("old"))?;
-            Ok(bytes)
-        });
-        if written.is_err() {
-            // The first error is the one to report.
-            let _ = std::fs::remove_dir_all(&temporary);
-        }
-        written
+        place_folder(path, options.force, |folder| self.fill(folder))
     }
 
     fn fill(&self, folder: &Path) -> Result<u64, PruneError> {
@@ -156,42 +140,6 @@ impl FolderPlan {
         write_bytes(&folder.join("config.json"), &self.config, options)?;
         Ok(sum + self.config.len() as u64)
     }
-}
-
-/// Refuses a target that exists, unless it is a model folder that is to be replaced.
-pub(super) fn check_target(path: &Path, force: bool) -> Result<(), PruneError> {
-    if path.symlink_metadata().is_err() {
-        return Ok(());
-    }
-    if !force {
-        return Err(PruneError::Exists { path: path.to_owned() });
-    }
-    if !path.join("config.json").is_file() {
-        return Err(PruneError::NotReplaced { path: path.to_owned() });
-    }
-    Ok(())
-}
-
-/// Puts a folder in its place; what was there before goes away last.
-fn swap(new: &Path, target: &Path, aside: &Path) -> Result<(), PruneError> {
-    fn moving(path: &Path) -> impl FnOnce(std::io::Error) -> QuantError {
-        QuantError::io(path, "renaming")
-    }
-    let replaces = target.symlink_metadata().is_ok();
-    if replaces {
-        let _ = std::fs::remove_dir_all(aside);
-        std::fs::rename(target, aside).map_err(moving(target))?;
-    }
-    if let Err(source) = std::fs::rename(new, target) {
-        if replaces {
-            let _ = std::fs::rename(aside, target);
-        }
-        return Err(moving(target)(source).into());
-    }
-    if replaces {
-        std::fs::remove_dir_all(aside).map_err(QuantError::io(aside, "deleting"))?;
-    }
-    Ok(())
 }
 
 fn config_json(

@@ -16,14 +16,15 @@ use super::budget::ExpertBudget;
 use super::effort::PruneWork;
 use super::error::PruneError;
 use super::experts::ExpertMap;
-use super::folder::{FolderPlan, check_target};
+use super::folder::FolderPlan;
 use super::objective::PruneLoss;
 use super::source::Source;
-use super::texts::PruneTexts;
+use super::texts::{PruneTexts, TextOrder};
 use super::{fisher, gguf, rankings};
 use crate::error::QuantError;
 use crate::hash::sha256;
 use crate::job::Reporter;
+use crate::place::{PlaceError, check_target};
 use crate::samples::SampleFile;
 use crate::states::StateCache;
 use crate::teacher::Teacher;
@@ -188,19 +189,7 @@ impl PruneJob {
 
     /// Tokens of a window: what the effort says, the model's context permitting.
     pub fn window(&self) -> usize {
-        let context = match (self.source.gguf(), self.source.folder()) {
-            (Some(model), _) => {
-                let metadata = model.metadata();
-                let architecture = metadata.architecture().unwrap_or_default();
-                metadata.u64(&format!("{architecture}.context_length"))
-            }
-            (_, Some(folder)) => {
-                folder.config().get("max_position_embeddings").and_then(serde_json::Value::as_u64)
-            }
-            _ => None,
-        };
-        let context = usize::try_from(context.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-        self.work().window.min(context).max(2)
+        self.source.window(self.work().window)
     }
 
     /// Bytes of the output, where they do not depend on the plan.
@@ -231,7 +220,9 @@ impl PruneJob {
         let original = self.source.model()?;
         reporter.stage("preparing text", None);
         let (source, settings) = (&self.source, &self.settings);
-        let texts = PruneTexts::new(source, settings, &work, self.window(), folder, reporter)?;
+        let PruneSettings { texts: files, seed, threads, .. } = settings;
+        let order = TextOrder { files, seed: *seed, threads: *threads };
+        let texts = PruneTexts::new(source, &order, &work, self.window(), folder, reporter)?;
         let (calibration, heldout) = texts.batches(work.together)?;
 
         reporter.stage("original model", Some((calibration.len() + heldout.len()) as u64));
@@ -337,13 +328,7 @@ impl PruneJob {
         reporter.stage("reading it again", Some(prepared.teacher.heldout.len() as u64));
         let written = Source::open(path)?.model()?;
         let (domains, mean) = self.score(prepared, &written, reporter)?;
-        let expected = outcome.search.loss_heldout;
-        if (mean - expected).abs() > SAME * expected + SAME_NATS {
-            let problem = format!(
-                "its mean KL on held-out text is {mean:.6}, that of the plan {expected:.6}"
-            );
-            return Err(PruneError::Differs { path: path.clone(), problem });
-        }
+        WrittenCheck { path, found: mean, expected: outcome.search.loss_heldout }.check()?;
         outcome.domains = domains;
         if self.settings.verify && self.source.gguf().is_some() {
             reporter.stage("checking in llama.cpp", None);
@@ -397,31 +382,62 @@ impl PruneJob {
         model: &Model,
         reporter: &mut dyn Reporter,
     ) -> Result<(Vec<DomainScore>, f64), PruneError> {
-        let (teacher, texts) = (&prepared.teacher, &prepared.texts);
-        let count = texts.domains.len().max(1);
-        let mut by_domain = vec![Comparison::default(); count];
-        let (mut window, mut sum, mut tokens) = (0, 0.0, 0);
-        let reports = teacher.losses(model, &teacher.heldout, 0..teacher.heldout.len())?;
-        for (n, report) in reports.into_iter().enumerate() {
-            let batch = teacher.heldout.batch(n);
-            let len = batch.sequence_len();
-            for s in 0..batch.sequences() {
-                let of = s * len..(s + 1) * len;
-                let own = report.tokens.iter().filter(|t| of.contains(&t.row)).copied();
-                let own = LossReport { mean: report.mean, tokens: own.collect() };
-                by_domain[(window + s) % count].add(&own);
-            }
-            window += batch.sequences();
-            sum += report.tokens.iter().map(|t| t.loss).sum::<f64>();
-            tokens += report.tokens.len();
-            reporter.advance(n as u64 + 1, "");
-        }
-        let scores = texts.domains.iter().zip(&by_domain);
-        let scores = scores.filter_map(|(domain, comparison)| {
-            Some(DomainScore { domain: domain.clone(), summary: comparison.summary()? })
-        });
-        Ok((scores.collect(), sum / tokens.max(1) as f64))
+        score_domains(&prepared.teacher, &prepared.texts, model, reporter)
     }
+}
+
+/// What was written against what was planned, on held-out text.
+pub(super) struct WrittenCheck<'a> {
+    pub(super) path: &'a Path,
+    /// Mean KL of what was written.
+    pub(super) found: f64,
+    /// That of the plan.
+    pub(super) expected: f64,
+}
+
+impl WrittenCheck<'_> {
+    /// Refuses a model that is not that of its plan.
+    pub(super) fn check(&self) -> Result<(), PruneError> {
+        let Self { path, found, expected } = *self;
+        if (found - expected).abs() <= SAME * expected + SAME_NATS {
+            return Ok(());
+        }
+        let problem =
+            format!("its mean KL on held-out text is {found:.6}, that of the plan {expected:.6}");
+        Err(PruneError::Differs { path: path.to_owned(), problem })
+    }
+}
+
+/// Scores a model on the held-out text of every domain; and its mean KL over all of it.
+pub(super) fn score_domains(
+    teacher: &Teacher,
+    texts: &PruneTexts,
+    model: &Model,
+    reporter: &mut dyn Reporter,
+) -> Result<(Vec<DomainScore>, f64), PruneError> {
+    let count = texts.domains.len().max(1);
+    let mut by_domain = vec![Comparison::default(); count];
+    let (mut window, mut sum, mut tokens) = (0, 0.0, 0);
+    let reports = teacher.losses(model, &teacher.heldout, 0..teacher.heldout.len())?;
+    for (n, report) in reports.into_iter().enumerate() {
+        let batch = teacher.heldout.batch(n);
+        let len = batch.sequence_len();
+        for s in 0..batch.sequences() {
+            let of = s * len..(s + 1) * len;
+            let own = report.tokens.iter().filter(|t| of.contains(&t.row)).copied();
+            let own = LossReport { mean: report.mean, tokens: own.collect() };
+            by_domain[(window + s) % count].add(&own);
+        }
+        window += batch.sequences();
+        sum += report.tokens.iter().map(|t| t.loss).sum::<f64>();
+        tokens += report.tokens.len();
+        reporter.advance(n as u64 + 1, "");
+    }
+    let scores = texts.domains.iter().zip(&by_domain);
+    let scores = scores.filter_map(|(domain, comparison)| {
+        Some(DomainScore { domain: domain.clone(), summary: comparison.summary()? })
+    });
+    Ok((scores.collect(), sum / tokens.max(1) as f64))
 }
 
 /// SHA-256 of the plan that a model of ours was made by; `None` for any other.
@@ -437,13 +453,13 @@ pub fn written_plan(path: &Path) -> Option<String> {
 /// Refuses an output that exists and may not be replaced.
 ///
 /// # Errors
-/// [`PruneError::Exists`] or [`PruneError::NotReplaced`].
+/// [`PlaceError::Exists`] or [`PlaceError::NoModel`].
 pub fn check_output(path: &Path, force: bool) -> Result<(), PruneError> {
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) {
         return match path.symlink_metadata() {
-            Ok(_) if !force => Err(PruneError::Exists { path: path.to_owned() }),
+            Ok(_) if !force => Err(PlaceError::Exists { path: path.to_owned() }.into()),
             _ => Ok(()),
         };
     }
-    check_target(path, force)
+    Ok(check_target(path, force)?)
 }

@@ -5,6 +5,7 @@
 //! * [`objective`]: the KL of a plan, routed as it will be, and what single changes do to it.
 //! * [`fisher`]: what each expert costs by itself.
 //! * [`rankings`]: plans that others use.
+//! * [`layers`]: whole blocks instead of experts.
 //! * [`job`]: from a model and a number to a model that has been read again and scored.
 
 pub mod amount;
@@ -17,6 +18,7 @@ mod folder;
 mod gather;
 mod gguf;
 pub mod job;
+pub mod layers;
 pub mod objective;
 mod outlook;
 pub mod rankings;

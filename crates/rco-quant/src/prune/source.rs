@@ -92,6 +92,23 @@ impl Source {
         }
     }
 
+    /// Tokens of a window: `wanted`, the model's context permitting.
+    pub fn window(&self, wanted: usize) -> usize {
+        let context = match &self.files {
+            Files::Gguf(model, _) => {
+                let metadata = model.metadata();
+                let architecture = metadata.architecture().unwrap_or_default();
+                metadata.u64(&format!("{architecture}.context_length"))
+            }
+            Files::Folder(weights) => {
+                let config = weights.folder().config();
+                config.get("max_position_embeddings").and_then(serde_json::Value::as_u64)
+            }
+        };
+        let context = usize::try_from(context.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        wanted.min(context).max(2)
+    }
+
     /// What it is, in words.
     pub fn kind(&self) -> &'static str {
         match &self.files {

@@ -1,7 +1,7 @@
 //! Windows of text by domain.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rco_formats::atomic::{WriteOptions, write_bytes};
 use rco_model::Batch;
@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use super::effort::PruneWork;
 use super::error::PruneError;
-use super::job::PruneSettings;
 use super::source::Source;
 use crate::error::QuantError;
 use crate::hash::sha256;
@@ -20,6 +19,17 @@ use crate::job::{Reporter, write_windows};
 pub const HELD_OUT: f64 = 0.25;
 /// Tokens of a held-out window that the sentence of the check goes on from.
 const PROMPT: usize = 12;
+
+/// Where text comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TextOrder<'a> {
+    /// Files, one for each domain; none takes text that the model itself writes.
+    pub(super) files: &'a [PathBuf],
+    /// Seed of the division, and of text that is written.
+    pub(super) seed: u64,
+    /// Threads of the runtime that writes.
+    pub(super) threads: usize,
+}
 
 /// Windows of tokens, the domains in turns.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,17 +49,18 @@ impl PruneTexts {
     /// The texts that were given, or what the model writes; that is kept in the run folder.
     pub(super) fn new(
         source: &Source,
-        settings: &PruneSettings,
+        order: &TextOrder<'_>,
         work: &PruneWork,
         window: usize,
         folder: &Path,
         reporter: &mut dyn Reporter,
     ) -> Result<Self, PruneError> {
-        if !settings.texts.is_empty() {
+        let TextOrder { files, seed, threads } = *order;
+        if !files.is_empty() {
             let tokenizer = source.tokenizer()?;
-            let text = TextSettings { seed: settings.seed, held_out: HELD_OUT, window };
+            let text = TextSettings { seed, held_out: HELD_OUT, window };
             let mut corpus = Corpus::new(text)?;
-            for path in &settings.texts {
+            for path in files {
                 corpus.add_file(path)?;
             }
             let tokens = |windows: Vec<Window>| windows.into_iter().map(|w| w.tokens).collect();
@@ -73,7 +84,6 @@ impl PruneTexts {
         }
         let total = work.calibration + work.heldout;
         reporter.stage("the model writes text", Some(total as u64));
-        let (threads, seed) = (settings.threads, settings.seed);
         let mut calibration = write_windows(source.path(), threads, seed, total, window, reporter)?;
         let heldout = calibration.split_off(work.calibration);
         let domains = vec!["written by the model".to_owned()];

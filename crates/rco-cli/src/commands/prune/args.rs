@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use rco_quant::effort::Effort;
 use rco_quant::prune::effort::PruneWork;
+use rco_quant::prune::layers::LayersSettings;
 use rco_quant::prune::{Amount, PruneSettings};
 
 use crate::commands::quantize::parse_effort;
@@ -21,21 +22,25 @@ Examples:
       of experts, which `per_layer_num_experts` of config.json holds: rco reads that, stock
       loaders and GGUF files do not know it.
 
+  rco prune model.gguf --layers 3 --text prose.txt -o small.gguf
+      Three whole layers, those that are missed least together; loads in llama.cpp as it is.
+
   rco prune model.gguf --experts 8 --per-layer --dry-run
       What would be done, and whether it can be.
 
 A run with --run that was interrupted or killed goes on when the same command is started again.";
 
-/// Drop experts of a mixture, exactly as many as asked for
+/// Drop experts of a mixture, or whole layers, exactly as many as asked for
 ///
-/// Chooses which experts of MODEL to keep so that the model changes least: the loss is the
-/// Kullback-Leibler divergence from the original on text. Tokens are routed as they will be
+/// Chooses which experts or layers of MODEL to keep so that the model changes least: the loss is
+/// the Kullback-Leibler divergence from the original on text. Tokens are routed as they will be
 /// without the dropped experts, all choices together, and the rankings in use (router
 /// frequency and mass, REAP) are among the candidates, so that the result is never worse than
 /// theirs on held-out text. Removes the experts from the file, reads it again and scores it; a
 /// GGUF file in llama.cpp as well.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[command(group = clap::ArgGroup::new("amount").required(true).args(["experts", "layers"]))]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[allow(clippy::doc_markdown, reason = "the help shows what is typed")]
 pub(crate) struct Args {
@@ -44,14 +49,18 @@ pub(crate) struct Args {
 
     /// Experts to drop: a share of all, such as 25%, or a number
     #[arg(short, long, value_name = "AMOUNT")]
-    experts: Amount,
+    experts: Option<Amount>,
 
-    /// The same number in each layer, which stock runtimes need
-    #[arg(long)]
+    /// Whole layers to drop, of any GGUF model
+    #[arg(short, long, value_name = "N")]
+    pub(super) layers: Option<u64>,
+
+    /// The same number of experts in each layer, which stock runtimes need
+    #[arg(long, requires = "experts")]
     per_layer: bool,
 
     /// Fewest experts that remain in a layer; without it as many as a token is sent to
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "experts")]
     min_experts: Option<u64>,
 
     /// The file or folder to write, of the same kind as MODEL
@@ -101,15 +110,35 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// The job.
-    pub(super) fn settings(&self) -> PruneSettings {
-        let threads = match self.threads {
+    fn threads(&self) -> usize {
+        match self.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
-        };
+        }
+    }
+
+    /// The job that drops layers, if that is asked for.
+    pub(super) fn layers_settings(&self) -> Option<LayersSettings> {
+        Some(LayersSettings {
+            layers: self.layers?,
+            model: self.model.clone(),
+            output: self.output.clone(),
+            texts: self.text.clone(),
+            work: PruneWork::new(self.effort),
+            seed: self.seed,
+            threads: self.threads(),
+            force: self.force,
+            verify: !self.no_verify,
+        })
+    }
+
+    /// The job that drops experts.
+    pub(super) fn settings(&self) -> PruneSettings {
+        let threads = self.threads();
         PruneSettings {
             model: self.model.clone(),
-            amount: self.experts,
+            // One of the two amounts is required.
+            amount: self.experts.unwrap_or(Amount::Count(0)),
             per_layer: self.per_layer,
             min_experts: self.min_experts,
             output: self.output.clone(),

@@ -1,6 +1,7 @@
-//! `rco prune`: fewer experts, exactly as many as asked for.
+//! `rco prune`: fewer experts or layers, exactly as many as asked for.
 
 mod args;
+mod layers;
 mod report;
 
 use std::fs;
@@ -22,16 +23,12 @@ const FORMAT: &str = "rco-expert-plan";
 const VERSION: u32 = 1;
 
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
+    if let Some(settings) = args.layers_settings() {
+        return layers::run(args, settings);
+    }
     let settings = args.settings();
     let (dir, kept) = args.folder();
-    if let Some(path) = settings.output.as_deref().filter(|_| !args.dry_run) {
-        // A run that was killed may have written its output already.
-        let own = dir.join("run.json").exists() && written_plan(path).is_some();
-        let force = args.force || own;
-        check_output(path, force)?;
-        // Names a folder that is missing.
-        output::check_target(path, true)?;
-    }
+    check_targets(args, settings.output.as_deref(), &dir)?;
     super::start_threads(settings.threads)?;
     let mut out = if args.quiet || args.json { Out::none() } else { Out::stdout() };
     let job = PruneJob::open(settings)?;
@@ -68,6 +65,16 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         fs::remove_dir_all(&dir).map_err(CliError::io(&dir, "deleting the run folder"))?;
     }
     Ok(())
+}
+
+/// Refuses to overwrite what is not meant.
+fn check_targets(args: &Args, output: Option<&Path>, dir: &Path) -> Result<(), CliError> {
+    let Some(path) = output.filter(|_| !args.dry_run) else { return Ok(()) };
+    // A run that was killed may have written its output already.
+    let own = dir.join("run.json").exists() && written_plan(path).is_some();
+    check_output(path, args.force || own)?;
+    // Names a folder that is missing.
+    output::check_target(path, true)
 }
 
 fn take(

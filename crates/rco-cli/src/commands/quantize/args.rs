@@ -213,6 +213,10 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "SIZE")]
     pub(super) split_size: Option<Quantity>,
 
+    /// Where the model fits as it is, copy it; without this that is an error
+    #[arg(long)]
+    pub(super) copy: bool,
+
     /// Overwrite the output
     #[arg(long)]
     pub(super) force: bool,

@@ -1,6 +1,7 @@
 //! `rco quantize`: the best GGUF that fits; and its steps as commands of their own.
 
 mod args;
+mod copy;
 mod folder;
 mod log;
 mod plan_file;
@@ -78,6 +79,9 @@ pub(crate) fn run(flags: &Flags, step: Step) -> Result<(), CliError> {
     }
     super::start_threads(settings.threads)?;
     let mut out = if flags.quiet || flags.json { Out::none() } else { Out::stdout() };
+    if flags.copy && step.writes_files() && copy::copy_if_it_fits(flags, &settings, &mut out)? {
+        return Ok(());
+    }
     let job = Job::open(settings)?;
     let outlook = job.outlook()?;
     report::outlook(&mut out, &outlook, job.settings())?;

@@ -1,0 +1,12 @@
+//! Dropping whole blocks of a model: depth instead of width.
+//!
+//! * [`cut`]: the model without some blocks, the others numbered anew, read where it lies.
+//! * [`objective`]: the KL of a plan from the original. The model that is measured is read from
+//!   what would be written, so whatever depends on a block's number does as it will.
+//! * [`job`]: from a model and a number to a file that has been read again and scored.
+
+pub mod cut;
+pub mod job;
+pub mod objective;
+
+pub use job::{LayersJob, LayersOutcome, LayersOutlook, LayersSettings};

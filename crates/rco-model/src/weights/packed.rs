@@ -107,7 +107,7 @@ impl PackedMatrix {
             PackedPart::Scales => Some(Arc::clone(&self.scales)),
             PackedPart::ZeroPoints => self.zeros.clone(),
             PackedPart::Shape => {
-                let bytes = self.shape.iter().flat_map(|&d| (d as i64).to_le_bytes());
+                let bytes = self.shape.iter().flat_map(|&d| (d as u64).to_le_bytes());
                 Some(Arc::new(bytes.collect::<Vec<u8>>()))
             }
         }
@@ -324,7 +324,7 @@ mod tests {
         let bf16 = rounding(Dtype::Bf16).unwrap();
         // 1 + 2⁻⁷ is the next after 1.
         for (x, expected) in
-            [(1.0, 1.0), (1.0 + 0.003, 1.0), (1.003_906_25, 1.0), (1.005, 1.007_812_5)]
+            [(1.0, 1.0), (1.0 + 0.003, 1.0), (1.0 + 1.0 / 256.0, 1.0), (1.005, 1.007_812_5)]
         {
             assert_eq!(bf16(x), expected, "{x}");
             assert_eq!(bf16(-x), -expected, "{x}");

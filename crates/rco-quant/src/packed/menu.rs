@@ -232,11 +232,7 @@ fn groups(settings: &PackSettings) -> Result<Vec<u32>, PackedError> {
     }
 }
 
-fn forms(
-    settings: &PackSettings,
-    widths: &[u8],
-    group: u32,
-) -> Result<Vec<Form>, PackedError> {
+fn forms(settings: &PackSettings, widths: &[u8], group: u32) -> Result<Vec<Form>, PackedError> {
     // transformers 5.23 with compressed-tensors 0.20 expects zero points unpacked where it loads
     // the packed ones, and none with experts; vLLM has kernels for few such grids.
     let has_zeros = settings.runtime == Runtime::Any;

@@ -6,6 +6,7 @@
 # make bench-prune     dropping experts against rankings, evolution and all masks there are
 # make bench-joint     one budget for types and experts, against pruning first
 # make bench-synthetic RCO against the baselines on problems with known optima
+# make interop         folders of ours in transformers, on the CPU (fetches it, 1 GB)
 # make fuzz            both fuzz targets, five minutes each (needs nightly, cargo-fuzz)
 #
 # Every target installs what it needs. Build output goes to a folder that survives a
@@ -27,7 +28,7 @@ WITH_HIGHS = PKG_CONFIG_PATH="$$(scripts/build_highs.sh):$$PKG_CONFIG_PATH"
 FUZZ_SECONDS ?= 300
 
 .PHONY: demo test build setup bench-knapsack bench-quantize bench-engine bench-prune bench-joint \
-	bench-synthetic fuzz
+	bench-synthetic interop fuzz
 
 demo: build
 	$(RCO) solve examples/problems/qwen3-8b-gguf.json
@@ -88,6 +89,10 @@ bench-joint: build
 
 bench-synthetic: build
 	$(RCO) bench synthetic --out benchmarks/synthetic
+
+interop: build
+	RCO=$(RCO) scripts/interop_hf.sh
+	RCO=$(RCO) scripts/interop_packed.sh
 
 fuzz: setup
 	cd fuzz && cargo +nightly fuzz run problem_json -- -max_total_time=$(FUZZ_SECONDS) -dict=dictionaries/json.dict

@@ -4,21 +4,14 @@
 #
 #   scripts/interop_hf.sh [MODEL] [AMOUNT]
 #
-# Needs Python with torch, transformers and safetensors: RCO_INTEROP_PYTHON names one; else a
-# virtual environment in the cache is used and made if need be (a large download).
+# Needs Python with torch and transformers: see interop_python.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 model=${1:-assets/tiny-moe}
 amount=${2:-25%}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/rco
 rco=${RCO:-${CARGO_TARGET_DIR:-$cache/target}/release/rco}
-python=${RCO_INTEROP_PYTHON:-$cache/venv-interop/bin/python}
-
-if ! "$python" -c 'import torch, transformers, safetensors' 2>/dev/null; then
-    python3 -m venv "$cache/venv-interop"
-    "$cache/venv-interop/bin/pip" install --quiet torch transformers safetensors
-    python=$cache/venv-interop/bin/python
-fi
+python=$(scripts/interop_python.sh)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

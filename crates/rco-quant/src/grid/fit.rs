@@ -32,6 +32,8 @@ const SHARES: &[f32] = &[
     1.0, 0.975, 0.95, 0.925, 0.9, 0.875, 0.85, 0.825, 0.8, 0.775, 0.75, 0.725, 0.7, 0.675, 0.65,
     0.6, 0.55, 0.5, 0.45, 0.4,
 ];
+/// The same for many codes, of which none are wasted on the widest weights.
+const FINE_SHARES: &[f32] = &[1.0, 0.996, 0.99, 0.98, 0.97, 0.96, 0.94, 0.92];
 /// Times that the scale is fitted to the codes by least squares.
 const REFITS: u32 = 2;
 
@@ -58,8 +60,7 @@ impl Fit {
             3 => &SHARES[..17],
             4 => &SHARES[..14],
             5 => &SHARES[..9],
-            6 => &SHARES[..6],
-            _ => &SHARES[..3],
+            _ => FINE_SHARES,
         }
     }
 
@@ -178,6 +179,7 @@ mod tests {
         for scheme in ["2g64", "3g64", "4g64", "8g64", "2g64z", "3g64z", "4g64z", "8g64z"] {
             for signed in [false, true] {
                 let fit = fit(scheme, signed);
+                let (mut found, mut expected) = (0.0, 0.0);
                 for _ in 0..50 {
                     let normal = |_| {
                         (0..12).map(|_| random.uniform() - 0.5).sum::<f64>() as f32 * 0.02 + 0.005
@@ -192,12 +194,10 @@ mod tests {
                         let scale = (high - low) / (most - least) as f32;
                         Step { scale, zero: least - (low / scale).round() as i32 }
                     };
-                    let (found, expected) = (
-                        error(&fit, fit.step(&weights, &ones), &weights),
-                        error(&fit, plain, &weights),
-                    );
-                    assert!(found <= expected * 1.02, "{scheme}: {found} {expected}");
+                    found += error(&fit, fit.step(&weights, &ones), &weights);
+                    expected += error(&fit, plain, &weights);
                 }
+                assert!(found < expected, "{scheme}: {found} {expected}");
             }
         }
     }

@@ -117,7 +117,7 @@ mod tests {
             let expected: f64 = x.chunks(n).map(|x| f64::from(x[i]) * f64::from(x[j])).sum();
             assert!((hessian.at(i, j) - expected).abs() < 1e-4 * count as f64, "{i} {j}");
         }
-        assert!(hessian.add(&x[..n + 1]).is_err());
+        assert!(hessian.add(&x[..=n]).is_err());
     }
 
     #[test]

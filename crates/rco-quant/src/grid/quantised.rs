@@ -84,7 +84,7 @@ impl Quantised {
             }
             PackedPart::Shape => {
                 for d in [self.rows, self.columns] {
-                    out.extend_from_slice(&(d as i64).to_le_bytes());
+                    out.extend_from_slice(&(d as u64).to_le_bytes());
                 }
             }
         }

@@ -7,6 +7,7 @@
 //! goes on with the first matrix that is missing.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -202,7 +203,7 @@ impl Build<'_> {
         let mut text = format!("{factor:?} signed {}", self.signed());
         for linear in &self.menu.linears {
             let forms: Vec<String> = linear.forms.iter().map(ToString::to_string).collect();
-            text.push_str(&format!(" {}:{}", linear.module, forms.join(",")));
+            let _ = write!(text, " {}:{}", linear.module, forms.join(","));
         }
         text
     }

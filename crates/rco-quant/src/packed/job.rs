@@ -343,7 +343,7 @@ impl PackJob {
             let problem = format!("{predicted} bytes were predicted, {written_bytes} written");
             return Err(PackedError::Differs { path: path.clone(), problem });
         }
-        let summary = self.check(path, prepared, search.loss_heldout, reporter)?;
+        let summary = check(path, prepared, search.loss_heldout, reporter)?;
         let weights: u64 = source.folder().tensors().map(|(_, t)| t.elements()).sum();
         let names = menu.linears.iter().map(|linear| linear.module.clone());
         Ok(FolderOutcome {
@@ -362,35 +362,33 @@ impl PackJob {
             summary,
         })
     }
+}
 
-    /// Reads what was written and compares it with the original and with the plan.
-    fn check(
-        &self,
-        path: &Path,
-        prepared: &PackPrepared,
-        expected: f64,
-        reporter: &mut dyn Reporter,
-    ) -> Result<Summary, PackedError> {
-        let taught = &prepared.teacher.heldout;
-        reporter.stage("reading it again", Some(taught.len() as u64));
-        let (config, weights) = open_folder(HfFolder::open(path)?)?;
-        let written = Model::new(Arc::new(config), weights, Settings::default())?;
-        let mut comparison = Comparison::default();
-        for report in prepared.teacher.losses(&written, taught, 0..taught.len())? {
-            comparison.add(&report);
-        }
-        let none = || PackedError::Differs {
-            path: path.to_owned(),
-            problem: "there is no held-out text to check it on".to_owned(),
-        };
-        let summary = comparison.summary().ok_or_else(none)?;
-        let found = summary.kl_mean.value;
-        if (found - expected).abs() > SAME * expected + SAME_NATS {
-            let problem = format!(
-                "its mean KL on held-out text is {found:.6}, that of the plan {expected:.6}"
-            );
-            return Err(PackedError::Differs { path: path.to_owned(), problem });
-        }
-        Ok(summary)
+/// Reads what was written and compares it with the original and with the plan.
+fn check(
+    path: &Path,
+    prepared: &PackPrepared,
+    expected: f64,
+    reporter: &mut dyn Reporter,
+) -> Result<Summary, PackedError> {
+    let taught = &prepared.teacher.heldout;
+    reporter.stage("reading it again", Some(taught.len() as u64));
+    let (config, weights) = open_folder(HfFolder::open(path)?)?;
+    let written = Model::new(Arc::new(config), weights, Settings::default())?;
+    let mut comparison = Comparison::default();
+    for report in prepared.teacher.losses(&written, taught, 0..taught.len())? {
+        comparison.add(&report);
     }
+    let none = || PackedError::Differs {
+        path: path.to_owned(),
+        problem: "there is no held-out text to check it on".to_owned(),
+    };
+    let summary = comparison.summary().ok_or_else(none)?;
+    let found = summary.kl_mean.value;
+    if (found - expected).abs() > SAME * expected + SAME_NATS {
+        let problem =
+            format!("its mean KL on held-out text is {found:.6}, that of the plan {expected:.6}");
+        return Err(PackedError::Differs { path: path.to_owned(), problem });
+    }
+    Ok(summary)
 }

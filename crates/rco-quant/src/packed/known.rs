@@ -1,6 +1,7 @@
 //! Plans that others use: one grid everywhere.
 
 use rco_core::Assignment;
+use rco_formats::compressed_tensors::Scheme;
 
 use super::menu::{Form, Menu};
 use super::sizes::Sizes;
@@ -19,7 +20,7 @@ pub(super) fn plans(menu: &Menu, sizes: &Sizes, budget: u64) -> Vec<(String, Ass
             let forms = &menu.linears[n].forms;
             let same = forms.iter().position(|&other| other == form);
             let alike = || forms.iter().position(|&other| kind(other) == kind(form));
-            let bits = form.scheme().map_or(16, |scheme| scheme.bits());
+            let bits = form.scheme().map_or(16, Scheme::bits);
             let below = || {
                 forms.iter().rposition(|f| f.scheme().is_some_and(|scheme| scheme.bits() <= bits))
             };

@@ -42,15 +42,12 @@ impl InputVisitor for Moments {
         let Some(first) = input.keys.iter().find(|key| self.wanted.contains(key)) else {
             return Ok(());
         };
-        let at = match self.index.get(first) {
-            Some(&at) => at,
-            None => {
-                self.sums.push(Hessian::new(input.columns()));
-                let at = self.sums.len() - 1;
-                self.index.extend(input.keys.iter().map(|&key| (key, at)));
-                at
-            }
-        };
+        let known = self.index.get(first).copied();
+        let at = known.unwrap_or(self.sums.len());
+        if known.is_none() {
+            self.sums.push(Hessian::new(input.columns()));
+            self.index.extend(input.keys.iter().map(|&key| (key, at)));
+        }
         let (expected, found) = (self.sums[at].columns(), input.columns());
         self.sums[at].add(&input.floats()?).map_err(|_| ModelError::WrongShape {
             name: first.to_string(),

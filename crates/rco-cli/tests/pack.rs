@@ -1,0 +1,216 @@
+//! `rco quantize` of a Hugging Face folder as a user types it, on the bundled model.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rco_formats::safetensors::HfFolder;
+use serde_json::{Value, json};
+
+fn asset(name: &str) -> PathBuf {
+    let root = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    Path::new(&root).join("../../assets").join(name)
+}
+
+fn quantize(folder: &Path, model: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rco"));
+    command.arg("quantize").arg(model).current_dir(folder);
+    command.args(["--effort", "trial", "--json"]);
+    command
+}
+
+fn with_text(folder: &Path, model: &Path) -> Command {
+    let mut command = quantize(folder, model);
+    command.arg("--text").arg(asset("text/scripture.txt"));
+    command
+}
+
+fn run(command: &mut Command) -> (i32, String, String) {
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+fn outcome(command: &mut Command) -> Value {
+    let (code, out, err) = run(command);
+    assert_eq!(code, 0, "{err}");
+    let mut outcome: Value = serde_json::from_str(&out).unwrap();
+    outcome["folders"][0].take()
+}
+
+/// A folder with files of the bundled model, `config.json` changed.
+fn changed(folder: &Path, change: impl FnOnce(&mut Value)) -> PathBuf {
+    let model = folder.join("changed");
+    fs::create_dir_all(&model).unwrap();
+    for name in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(asset("tiny-moe").join(name), model.join(name)).unwrap();
+    }
+    let config = fs::read(asset("tiny-moe/config.json")).unwrap();
+    let mut config: Value = serde_json::from_slice(&config).unwrap();
+    change(&mut config);
+    fs::write(model.join("config.json"), config.to_string()).unwrap();
+    model
+}
+
+#[test]
+fn a_folder_is_packed_within_its_budget_and_a_run_that_was_killed_ends_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let order = |threads: &str, out: &str| {
+        let mut command = with_text(folder.path(), &asset("tiny-moe"));
+        command.args(["--size", "5300000", "--runtime", "any", "--widths", "2,3,4,8"]);
+        command.args(["--run", "run", "--threads", threads, "-o", out]);
+        command
+    };
+    let first = outcome(&mut order("2", "packed"));
+    let file = folder.path().join("packed/model.safetensors");
+    let bytes = fs::metadata(&file).unwrap().len();
+    assert_eq!(first["bytes"], bytes);
+    assert_eq!(first["written_bytes"], bytes);
+    assert!((5_200_000..=5_300_000).contains(&bytes), "{bytes}");
+
+    // Each module is stored as the plan says, in a group that matches its name.
+    let written = HfFolder::open(folder.path().join("packed")).unwrap();
+    let config = &written.config()["quantization_config"];
+    let schemes = rco_formats::compressed_tensors::ModuleSchemes::parse(config).unwrap();
+    for pair in first["plan"].as_array().unwrap() {
+        let (module, form) = (pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
+        let found = schemes.scheme(module, 256).map_or("source".to_owned(), |s| s.to_string());
+        assert_eq!(found, form, "{module}");
+        let packed = written.tensor(&format!("{module}.weight_packed")).is_some();
+        assert_eq!(packed, form != "source");
+    }
+    for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+        let [before, after] =
+            [asset("tiny-moe"), folder.path().join("packed")].map(|d| fs::read(d.join(name)));
+        assert_eq!(before.unwrap(), after.unwrap(), "{name}");
+    }
+
+    // Killed among the options: the last record is cut off, files are lost or damaged.
+    let options = folder.path().join("run/options");
+    let journal = fs::read_to_string(options.join("options.jsonl")).unwrap();
+    let lines: Vec<&str> = journal.lines().collect();
+    assert_eq!(lines.len(), 1 + 112);
+    fs::write(options.join("options.jsonl"), lines[..100].join("\n")).unwrap();
+    let of = |line: &str| {
+        let record: Value = serde_json::from_str(line).unwrap();
+        options.join(format!("{}.safetensors", record["module"].as_str().unwrap()))
+    };
+    fs::remove_file(of(lines[112])).unwrap();
+    let damaged = of(lines[5]);
+    let mut data = fs::read(&damaged).unwrap();
+    let last = data.len() - 1;
+    data[last] ^= 1;
+    fs::write(&damaged, data).unwrap();
+    for entry in fs::read_dir(folder.path().join("run")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("options") {
+            fs::remove_dir_all(path).unwrap();
+        }
+    }
+    let second = outcome(order("1", "packed").arg("--force"));
+    assert_eq!(first["plan_sha256"], second["plan_sha256"]);
+    let again = fs::read(&file).unwrap();
+    assert_eq!(again.len() as u64, bytes);
+
+    // The same plan in 16 bits is the same model.
+    let fake = outcome(order("2", "fake").args(["--format", "fake-quant"]));
+    assert_eq!(fake["bytes"], bytes);
+    assert_eq!(fake["kl_mean"], first["kl_mean"]);
+    let source = fs::metadata(asset("tiny-moe/model.safetensors")).unwrap().len();
+    assert_eq!(fake["written_bytes"], source);
+    let config = fs::read(folder.path().join("fake/config.json")).unwrap();
+    let config: Value = serde_json::from_slice(&config).unwrap();
+    assert!(config.get("quantization_config").is_none());
+
+    // A packed folder is a source of nothing.
+    let (code, _, err) = run(
+        with_text(folder.path(), &folder.path().join("packed")).args(["--bpw", "4", "-o", "x"])
+    );
+    assert_eq!(code, 4, "{err}");
+    assert!(err.contains("quantised already"), "{err}");
+}
+
+#[test]
+fn runtimes_have_rules_and_rules_a_price() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = with_text(folder.path(), &asset("tiny-moe"));
+    command.args(["--linear-bpw", "5.5", "--runtime", "vllm", "-o", "packed"]);
+    let found = outcome(&mut command);
+    let form = |module: String| {
+        let plan = found["plan"].as_array().unwrap();
+        let pair = plan.iter().find(|pair| pair[0] == module.as_str()).unwrap();
+        pair[1].as_str().unwrap().to_owned()
+    };
+    for layer in 0..4 {
+        let of = |tail: &str| form(format!("model.layers.{layer}.{tail}"));
+        let query = of("self_attn.q_proj");
+        assert!(["4g128", "8g128", "source"].contains(&&*query), "{query}");
+        assert_eq!(query, of("self_attn.k_proj"));
+        assert_eq!(query, of("self_attn.v_proj"));
+        let first = of("mlp.experts.0.gate_proj");
+        for expert in 0..8 {
+            for part in ["gate", "up", "down"] {
+                assert_eq!(first, of(&format!("mlp.experts.{expert}.{part}_proj")));
+            }
+        }
+    }
+    let rules = found["rules"].as_array().unwrap();
+    assert_eq!(rules.len(), 3, "query, key and value; experts; both");
+    for rule in rules {
+        assert!(rule["with"].as_f64().unwrap() >= rule["without"].as_f64().unwrap());
+    }
+    // Without --run nothing else is left.
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_cannot_be_done_is_said_before_it_is_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = asset("tiny-moe");
+    for (flags, expected, named) in [
+        (vec!["--size", "3MB"], 3, "--linear-bpw"),
+        (vec!["--linear-bpw", "2"], 3, "are too few"),
+        (vec!["--bpw", "20"], 3, "fits into"),
+        (vec!["--bpw", "6", "--widths", "9"], 2, "--widths 9"),
+        (vec!["--bpw", "6", "--runtime", "vllm", "--widths", "3"], 2, "4 and 8"),
+        (vec!["--bpw", "6", "--group-size", "48"], 2, "32, 64 or 128"),
+        (vec!["--bpw", "6", "--zero-points", "always"], 2, "--zero-points"),
+        (vec!["--bpw", "6", "--imatrix", "x.gguf"], 2, "--imatrix is for a GGUF file"),
+        (vec!["--bpw", "6", "--damping", "2"], 2, "from 0 to 1"),
+    ] {
+        let mut command = with_text(folder.path(), &model);
+        let (code, _, err) = run(command.args(&flags).args(["-o", "out"]));
+        assert_eq!(code, expected, "{flags:?}: {err}");
+        assert!(err.contains(named), "{flags:?}: {err}");
+    }
+    let (code, _, err) = run(quantize(folder.path(), &model).args(["--bpw", "6", "-o", "out"]));
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("--text"), "{err}");
+    let gguf = asset("tiny-moe/tiny-moe.bf16.gguf");
+    let (code, _, err) =
+        run(quantize(folder.path(), &gguf).args(["--bpw", "6", "--act-order", "-o", "out.gguf"]));
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("--act-order is for a Hugging Face folder"), "{err}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+
+    // A configuration that contradicts the tensors, and weights that are not numbers.
+    let wrong = changed(folder.path(), |config| config["moe_intermediate_size"] = json!(128));
+    let (code, _, err) = run(with_text(folder.path(), &wrong).args(["--bpw", "6", "-o", "out"]));
+    assert_eq!(code, 4, "{err}");
+    assert!(err.contains("shape"), "{err}");
+    let model = changed(folder.path(), |_| {});
+    let path = model.join("model.safetensors");
+    let name = "model.layers.2.mlp.experts.3.up_proj.weight";
+    let opened = HfFolder::open(&model).unwrap();
+    let (file, entry) = opened.tensor(name).unwrap();
+    let at = file.header().data_start + entry.start + 2 * (5 * 256 + 7);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[at as usize..at as usize + 2].copy_from_slice(&[0xc0, 0x7f]);
+    fs::write(&path, bytes).unwrap();
+    let (code, _, err) = run(with_text(folder.path(), &model).args(["--bpw", "6", "-o", "out"]));
+    assert_eq!(code, 4, "{err}");
+    assert!(err.contains(name) && err.contains("row 5, column 7"), "{err}");
+    assert!(!folder.path().join("out").exists());
+}

@@ -7,6 +7,7 @@ pub fn words(count: usize, bits: u8) -> Option<usize> {
 }
 
 /// Appends codes (as numbers from 0 on, below `2^bits`) to bytes, filled up to whole words.
+#[inline]
 pub fn pack(codes: impl IntoIterator<Item = u8>, bits: u8, out: &mut Vec<u8>) {
     let start = out.len();
     let (mut held, mut count) = (0_u32, 0_u32);
@@ -26,6 +27,7 @@ pub fn pack(codes: impl IntoIterator<Item = u8>, bits: u8, out: &mut Vec<u8>) {
 }
 
 /// Reads codes from the beginning of a stream; what the stream does not hold becomes 0.
+#[inline]
 pub fn unpack(stream: &[u8], bits: u8, out: &mut [u8]) {
     let mask = ((1_u32 << bits) - 1) as u8;
     // Eight codes are as many bytes as a code has bits.

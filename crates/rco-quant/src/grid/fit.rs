@@ -37,12 +37,20 @@ const FINE_SHARES: &[f32] = &[1.0, 0.996, 0.99, 0.98, 0.97, 0.96, 0.94, 0.92];
 /// Times that the scale is fitted to the codes by least squares.
 const REFITS: u32 = 2;
 
+/// The nearest integer that is held by the range. Comparisons that are one instruction each.
+#[inline]
+fn nearest(steps: f32, low: f32, high: f32) -> f32 {
+    let held = if steps < low { low } else { steps };
+    let held = if held > high { high } else { held };
+    (held + INTEGERS) - INTEGERS
+}
+
 impl Step {
     /// The code of a weight.
     pub fn code(self, weight: f32, (least, most): (i32, i32)) -> i32 {
         let zero = self.zero as f32;
-        let steps = (weight / self.scale).clamp(least as f32 - zero, most as f32 - zero);
-        ((steps + INTEGERS) - INTEGERS + zero) as i32
+        let steps = nearest(weight / self.scale, least as f32 - zero, most as f32 - zero);
+        (steps + zero) as i32
     }
 }
 
@@ -132,11 +140,11 @@ impl Fit {
         let (low, high) = ((least - step.zero) as f32, (most - step.zero) as f32);
         let inverse = 1.0 / step.scale;
         let mut lanes = [0.0_f32; 8];
-        for (w, h) in weights.chunks(8).zip(importance.chunks(8)) {
-            for (lane, (&w, &h)) in lanes.iter_mut().zip(w.iter().zip(h)) {
-                let steps = ((w * inverse).clamp(low, high) + INTEGERS) - INTEGERS;
-                let error = steps * step.scale - w;
-                *lane += h * error * error;
+        // Groups are whole eights.
+        for (w, h) in weights.as_chunks::<8>().0.iter().zip(importance.as_chunks::<8>().0) {
+            for n in 0..8 {
+                let error = nearest(w[n] * inverse, low, high) * step.scale - w[n];
+                lanes[n] += h[n] * error * error;
             }
         }
         lanes.iter().map(|&x| f64::from(x)).sum()
@@ -149,7 +157,7 @@ impl Fit {
         let inverse = 1.0 / step.scale;
         let (mut dot, mut square) = (0.0_f64, 0.0_f64);
         for (&w, &h) in weights.iter().zip(importance) {
-            let steps = ((w * inverse).clamp(low, high) + INTEGERS) - INTEGERS;
+            let steps = nearest(w * inverse, low, high);
             dot += f64::from(h * w * steps);
             square += f64::from(h * steps * steps);
         }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rco_formats::compressed_tensors::quantization_config;
 use rco_formats::gguf::{Array, GgufWriter, Metadata, TensorSpec, TensorType, Text, Value};
 use rco_formats::imatrix::{Imatrix, ImatrixEntry};
 
@@ -14,6 +15,7 @@ fn main() -> Outcome<()> {
     put(&folder, "safetensors", &safetensors("t"))?;
     put(&folder, "folder", &hf_folder())?;
     put(&folder, "imatrix", &imatrix()?)?;
+    put(&folder, "quantization_config", &packed_modules()?)?;
     Ok(())
 }
 
@@ -21,6 +23,14 @@ fn put(folder: &Path, target: &str, bytes: &[u8]) -> Outcome<()> {
     let folder = folder.join(target);
     std::fs::create_dir_all(&folder)?;
     Ok(std::fs::write(folder.join("valid"), bytes)?)
+}
+
+/// Two groups of modules and one that is left alone.
+fn packed_modules() -> Outcome<Vec<u8>> {
+    let module = |n: u8| format!("model.layers.{n}.mlp.down_proj");
+    let packed = [(module(0), "4g64".parse()?), (module(1), "8g128z".parse()?)];
+    let config = quantization_config(&packed, &["lm_head".to_owned()], true);
+    Ok(serde_json::to_vec(&config)?)
 }
 
 /// Every value type, nested arrays, known and unknown tensor types.

@@ -40,13 +40,15 @@ for size in ${sizes//,/ }; do
         file=$work/$name-$size.gguf
         weights=$("$rco" inspect "$file" --json |
             python3 -c 'import json, sys; print(json.load(sys.stdin)["parameters"])')
-        "$rco" eval "$file" --against "$model" --text assets/text/novels.txt \
-            --text assets/text/scripture.txt --text assets/text/plays.txt --windows 24 --window 256 --json |
+        "$rco" eval "$file" --against "$model" --windows 24 --window 256 --json \
+            --text assets/text/novels.txt --text assets/text/scripture.txt \
+            --text assets/text/plays.txt |
             python3 -c '
 import json, sys
+from pathlib import Path
 texts = json.load(sys.stdin)["texts"]
 print("%-10s %-18s %10s  %-9s" % tuple(sys.argv[1:]), "  ".join(
-    "%s %.5f ± %.5f" % (t["text"], t["kl_mean"]["value"], t["kl_mean"]["error"])
+    "%s %.5f ± %.5f" % (Path(t["text"]).stem, t["kl_mean"]["value"], t["kl_mean"]["error"])
     for t in texts))' "$size" "$name" "$(stat -c %s "$file")" "$weights"
     done
 done

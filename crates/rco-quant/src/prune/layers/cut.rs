@@ -20,7 +20,8 @@ pub fn blocks(source: &GgufModel) -> Result<usize, PruneError> {
     found.filter(|&n| n > 0).ok_or(PruneError::NoBlocks { key })
 }
 
-/// The file that keeps these blocks, numbered anew in their order. Arrays of the metadata with one entry for each block lose those of dropped blocks.
+/// The file that keeps these blocks, numbered anew in their order. Arrays of the metadata with
+/// one entry for each block lose those of dropped blocks.
 /// `plan_sha256` names the plan; without one its place is held, so that the file has the same
 /// size.
 ///

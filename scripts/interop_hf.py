@@ -75,7 +75,7 @@ def main():
     windows = [ids[64 * i : 64 * (i + 1)] for i in range(4)]
     teacher = load_stock(original)
     failed = False
-    for kind, load in (("uniform", load_stock), ("uneven", load_uneven)):
+    for kind, load in (("uniform", load_stock), ("uneven", load_uneven), ("layers", load_stock)):
         folder = work / kind
         student = load(folder)
         config = json.loads((folder / "config.json").read_text())
@@ -85,7 +85,8 @@ def main():
         failed |= not abs(ours - theirs) < ALLOWED
         prompt = torch.tensor([ids[:12]])
         text = tokenizer.decode(student.generate(prompt, max_new_tokens=24, do_sample=False)[0])
-        print(f"{kind}: experts {counts}; mean KL {theirs:.6f}, ours {ours:.6f}")
+        layers = config["num_hidden_layers"]
+        print(f"{kind}: {layers} layers, experts {counts}; mean KL {theirs:.6f}, ours {ours:.6f}")
         print("  it writes:", " ".join(text.split()))
     sys.exit("they differ" if failed else 0)
 

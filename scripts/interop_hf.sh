@@ -18,7 +18,8 @@ trap 'rm -rf "$work"' EXIT
 common=(--experts "$amount" --text assets/text/novels-calibration.txt --effort trial --quiet)
 "$rco" prune "$model" "${common[@]}" --per-layer -o "$work/uniform"
 "$rco" prune "$model" "${common[@]}" -o "$work/uneven"
-for kind in uniform uneven; do
+"$rco" prune "$model" --layers 1 "${common[@]:2}" -o "$work/layers"
+for kind in uniform uneven layers; do
     "$rco" eval "$work/$kind" --against "$model" --text assets/text/novels.txt \
         --windows 4 --window 64 --json > "$work/$kind.json"
 done

@@ -184,14 +184,22 @@ fn packed_code(error: &PackedError) -> u8 {
 fn prune_code(error: &PruneError) -> u8 {
     match error {
         PruneError::Quant(error) => quant_code(error),
-        PruneError::TooMany { .. } | PruneError::Layers { .. } => 3,
+        PruneError::TooMany { .. }
+        | PruneError::Layers { .. }
+        | PruneError::Sparsity { .. }
+        | PruneError::Spread { .. }
+        | PruneError::AboveLimit { .. } => 3,
         PruneError::NothingToDrop { .. }
         | PruneError::NotWhole { .. }
         | PruneError::FloorTooLow { .. }
         | PruneError::FloorTooHigh { .. }
         | PruneError::OtherKind { .. }
         | PruneError::UnevenGguf
-        | PruneError::LayersOfFolder { .. }
+        | PruneError::TextWeights { .. }
+        | PruneError::Protection { .. }
+        | PruneError::OnlyProtected
+        | PruneError::SparsityCount
+        | PruneError::SparsityOfGguf { .. }
         | PruneError::NoText
         | PruneError::Place(PlaceError::Exists { .. } | PlaceError::NoModel { .. }) => 2,
         PruneError::Write(_) | PruneError::Place(_) => 5,

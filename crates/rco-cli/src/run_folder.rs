@@ -124,6 +124,10 @@ impl RunFolder {
         Ok(Self { dir: dir.to_owned(), _lock: lock })
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir
+    }
+
     pub(crate) fn plan(&self) -> PathBuf {
         self.dir.join("plan.json")
     }

@@ -178,6 +178,10 @@ fn what_cannot_be_done_is_said_before_anything_is_computed() {
             "formats are not converted",
         ),
         (&["--experts", "a lot"], 2, "a share such as 25%"),
+        (&["--experts", "8", "--per-layer", "--weights", "1,2"], 2, "for 1 texts"),
+        (&["--experts", "8", "--per-layer", "--weights", "0"], 2, "a positive number"),
+        (&["--experts", "8", "--per-layer", "--protect", "x"], 2, "--protect-kl"),
+        (&["--layers", "1", "--output", "folder"], 2, "formats are not converted"),
     ] {
         let (code, _, err) = run(prune(folder.path(), GGUF).args(arguments).arg("--dry-run"));
         assert_eq!((code, err.contains(says)), (expected, true), "{arguments:?}: {err}");
@@ -245,8 +249,82 @@ fn whole_layers_go_and_llama_cpp_agrees() {
         assert_eq!(code, 3, "{err}");
         assert!(err.contains(expected), "{err}");
     }
+}
+
+#[test]
+fn whole_layers_of_a_folder_go_and_what_remains_is_what_it_was() {
+    let folder = tempfile::tempdir().unwrap();
     let mut command = prune(folder.path(), "tiny-moe");
-    let (code, _, err) = run(command.args(["--layers", "1", "-o", "other"]));
-    assert_eq!(code, 2, "{err}");
-    assert!(err.contains("GGUF"), "{err}");
+    command.args(["--layers", "2", "--json", "-o", "out"]);
+    let (code, out, err) = run(&mut command);
+    assert_eq!(code, 0, "{err}");
+    let outcome: Value = serde_json::from_str(&out).unwrap();
+    let bytes: u64 = std::fs::read_dir(folder.path().join("out"))
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    assert_eq!(outcome["bytes"], bytes);
+    let dropped: Vec<u64> =
+        outcome["dropped"].as_array().unwrap().iter().map(|l| l.as_u64().unwrap()).collect();
+    assert_eq!(dropped.len(), 2);
+    let kept: Vec<u64> = (0..4).filter(|l| !dropped.contains(l)).collect();
+
+    let source = HfFolder::open(asset("tiny-moe")).unwrap();
+    let written = HfFolder::open(folder.path().join("out")).unwrap();
+    assert_eq!(written.config()["num_hidden_layers"], 2);
+    assert_eq!(written.config()["rco"]["kept_layers"], serde_json::json!(kept));
+    let mut seen = 0;
+    for (_, tensor) in written.tensors() {
+        let before = match tensor.name.strip_prefix("model.layers.") {
+            None => tensor.name.clone(),
+            Some(name) => {
+                let (l, rest) = name.split_once('.').unwrap();
+                seen |= 1 << l.parse::<u32>().unwrap();
+                format!("model.layers.{}.{rest}", kept[l.parse::<usize>().unwrap()])
+            }
+        };
+        let name = &tensor.name;
+        assert_eq!(written.read(name).unwrap(), source.read(&before).unwrap(), "{name}");
+    }
+    assert_eq!(seen, 0b11);
+}
+
+#[test]
+fn a_protected_text_loses_no_more_than_its_limit_or_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let prune = |limit: &str| {
+        let mut command = prune(folder.path(), "tiny-moe");
+        command.args(["--experts", "25%", "--max-spread", "3", "--json", "-o", "out", "--force"]);
+        command.args(["--protect-kl", limit, "--run", "run", "--protect"]);
+        command.arg(asset("text/novels.txt"));
+        command
+    };
+    let (code, out, err) = run(&mut prune("9"));
+    assert_eq!(code, 0, "{err}");
+    let free: Value = serde_json::from_str(&out).unwrap();
+    let kl = |outcome: &Value, domain: usize| {
+        outcome["domains"][domain]["kl_mean"]["value"].as_f64().unwrap()
+    };
+    let counts: Vec<usize> = free["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|layer| layer["kept"].as_array().unwrap().len())
+        .collect();
+    assert_eq!(counts.iter().sum::<usize>(), 24);
+    assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 3, "{counts:?}");
+
+    // Half of what it loses when nothing holds it: the run goes on with another limit.
+    let limit = kl(&free, 1) / 2.0;
+    let (code, out, err) = run(&mut prune(&limit.to_string()));
+    assert_eq!(code, 0, "{err}");
+    let held: Value = serde_json::from_str(&out).unwrap();
+    assert!(kl(&held, 1) <= limit, "{} above {limit}", kl(&held, 1));
+    assert!(kl(&held, 0) >= kl(&free, 0));
+
+    std::fs::remove_dir_all(folder.path().join("out")).unwrap();
+    let (code, _, err) = run(&mut prune("1e-9"));
+    assert_eq!(code, 3, "{err}");
+    assert!(err.contains("novels.txt") && err.contains("--protect-kl"), "{err}");
+    assert!(!folder.path().join("out").exists());
 }

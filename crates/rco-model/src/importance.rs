@@ -104,6 +104,12 @@ impl Importance {
         Ok(imatrix)
     }
 
+    /// Sums of the squared inputs of every column of a matrix; `None` for one that was never
+    /// visited.
+    pub fn squares(&self, key: WeightKey) -> Option<&[f64]> {
+        self.index.get(&key).map(|&at| &self.sums[at].squares[..])
+    }
+
     /// Number of tokens that a matrix has seen; `None` for one that was never visited.
     pub fn tokens(&self, key: WeightKey) -> Option<u64> {
         self.index.get(&key).map(|&at| self.sums[at].rows)

@@ -14,8 +14,10 @@ use rco_quant::effort::Effort;
 use rco_quant::job::Reporter;
 use rco_quant::prune::effort::PruneWork;
 use rco_quant::prune::experts::{DROP, KEEP};
+use rco_quant::prune::reference::Reference;
 use rco_quant::prune::{
-    Amount, ExpertBudget, ExpertMap, Kept, PruneError, PruneJob, PruneLoss, PruneSettings,
+    Amount, CommonSettings, ExpertBudget, ExpertMap, JudgedText, Kept, PruneError, PruneJob,
+    PruneLoss, PruneSettings,
 };
 
 struct Quiet;
@@ -37,17 +39,20 @@ fn asset(name: &str) -> PathBuf {
 fn job(amount: &str) -> PruneJob {
     let work = PruneWork { window: 64, calibration: 4, ..PruneWork::new(Effort::Trial) };
     PruneJob::open(PruneSettings {
-        model: asset("tiny-moe"),
+        common: CommonSettings {
+            model: asset("tiny-moe"),
+            output: None,
+            text: JudgedText::alike(vec![asset("text/scripture.txt")]),
+            work,
+            seed: 1,
+            threads: 1,
+            force: false,
+            verify: false,
+        },
         amount: amount.parse().unwrap(),
         per_layer: false,
         min_experts: None,
-        output: None,
-        texts: vec![asset("text/scripture.txt")],
-        work,
-        seed: 1,
-        threads: 1,
-        force: false,
-        verify: false,
+        max_spread: None,
     })
     .unwrap()
 }
@@ -68,7 +73,7 @@ fn map(layers: &[(usize, usize)]) -> ExpertMap {
 
 #[test]
 fn five_hundred_random_budgets_are_met_to_the_expert() {
-    let (mut solved, mut case) = ([0; 2], 0);
+    let (mut solved, mut spreads, mut case) = ([0; 2], 0, 0);
     while solved.iter().sum::<u32>() < 500 {
         case += 1;
         let mut random = stream(7, Purpose::Instance, case);
@@ -99,6 +104,15 @@ fn five_hundred_random_budgets_are_met_to_the_expert() {
             Err(other) => panic!("{other}"),
         };
         solved[usize::from(per_layer)] += 1;
+        // One in three of the budgets in all has a largest difference between blocks.
+        let spread = (!per_layer && random.below(3) == 0).then(|| random.below(4) as u64);
+        let budget = match spread.map(|spread| budget.spread(spread)) {
+            None => budget,
+            Some(Ok(mut ways)) => ways.swap_remove(random.below(ways.len())),
+            Some(Err(PruneError::Spread { .. })) => continue,
+            Some(Err(other)) => panic!("{other}"),
+        };
+        spreads += u32::from(spread.is_some());
         let problem = budget.problem(&map).unwrap();
         let options = problem.decisions().option_count();
         let values: Vec<f64> = (0..options).map(|_| random.uniform()).collect();
@@ -124,6 +138,9 @@ fn five_hundred_random_budgets_are_met_to_the_expert() {
                 _ => {}
             }
             assert!(counts.iter().zip(&budget.floors).all(|(n, floor)| n >= floor));
+            if let (Some(spread), Some(most)) = (spread, counts.iter().max()) {
+                assert!(counts.iter().all(|n| n + spread >= *most), "{counts:?} {spread}");
+            }
             assert_eq!(map.plan(&kept), plan);
         }
         // Ranks are exact: no plan has a larger sum.
@@ -133,7 +150,43 @@ fn five_hundred_random_budgets_are_met_to_the_expert() {
         let best = solver.solve(&values, &mut vec![0; problem.decisions().len()]).unwrap().value;
         assert!((value(&ranked) - best).abs() < 1e-6, "{case}: {} {best}", value(&ranked));
     }
-    assert!(solved.iter().all(|&n| n > 100), "{solved:?}");
+    assert!(solved.iter().all(|&n| n > 100) && spreads > 30, "{solved:?} {spreads}");
+}
+
+#[test]
+fn the_best_of_all_ways_to_spread_is_the_best_plan_of_that_spread() {
+    let map = map(&[(5, 1), (4, 1), (6, 2)]);
+    let budget = ExpertBudget::new(&map, "6".parse().unwrap(), false, None).unwrap();
+    for case in 0..20 {
+        let mut random = stream(11, Purpose::Instance, case);
+        let scores: Vec<f64> = (0..map.total()).map(|_| random.uniform()).collect();
+        let cost = |plan: &Assignment| -> f64 {
+            (0..map.total()).filter(|&g| plan.option(g) == DROP).map(|g| scores[g]).sum()
+        };
+        for spread in 1..3 {
+            let ways = budget.spread(spread).unwrap();
+            let found = ways.iter().map(|way| cost(&way.by_rank(&map, &scores)));
+            let found = found.fold(f64::INFINITY, f64::min);
+            // All plans there are.
+            let all = (0..1_u32 << map.total()).filter(|bits| bits.count_ones() == 9);
+            let plans = all.map(|bits| {
+                Assignment::new((0..map.total()).map(|g| bits >> g & 1).collect::<Vec<u32>>())
+            });
+            let fits = |plan: &Assignment| {
+                let counts: Vec<usize> = map.kept(plan).iter().map(Vec::len).collect();
+                let (most, least) = (counts.iter().max().unwrap(), counts.iter().min().unwrap());
+                most - least <= spread as usize
+                    && counts.iter().zip([1, 1, 2]).all(|(n, f)| *n >= f)
+            };
+            let best = plans.filter(fits).map(|plan| cost(&plan)).fold(f64::INFINITY, f64::min);
+            assert!((found - best).abs() < 1e-12, "{case} {spread}: {found} {best}");
+        }
+    }
+    // Nine can be alike in three blocks, eight cannot.
+    assert!(budget.spread(0).is_ok());
+    let uneven = ExpertBudget::new(&map, "7".parse().unwrap(), false, None).unwrap();
+    let error = uneven.spread(0).unwrap_err().to_string();
+    assert!(error.contains("--max-spread"), "{error}");
 }
 
 #[test]
@@ -170,8 +223,8 @@ fn exact_changes_have_the_size_of_measured_ones_and_slopes_of_masks_do_not() {
     let options: Vec<u32> = (0..32).map(|g| u32::from(g % 4 != 1)).collect();
     let plan = Assignment::new(options.clone());
     let loss = |form, curved| {
-        let (original, teacher) = (&prepared.original, &prepared.teacher);
-        let (scores, origin) = (&prepared.sensitivities, &prepared.origin);
+        let Reference { original, teacher, origin, .. } = &prepared.reference;
+        let scores = &prepared.sensitivities;
         PruneLoss::new(original, job.map(), teacher, scores, Vec::new(), origin)
             .with_form(form, curved)
     };

@@ -38,10 +38,10 @@ pub fn domains(
         let dir = folder.join(format!("domain-{n}"));
         let prepared = job.prepare(&dir, reporter)?;
         let found = job.search(&prepared, &dir, reporter)?;
-        let config = judge.original.config();
+        let config = judge.reference.original.config();
         let dropped = job.map().dropped(config, &found.assignment).map_err(PruneError::from)?;
-        let model = judge.original.clone().without_experts(dropped);
-        let (scores, _) = all.score(&judge, &model, reporter)?;
+        let model = judge.reference.original.clone().without_experts(dropped);
+        let (scores, _) = judge.reference.score(&model, reporter)?;
         for score in scores {
             rows.push(DomainRow {
                 chosen_for: name.clone(),

@@ -7,6 +7,7 @@ use rco_model::head::Target;
 use rco_model::{Batch, Model};
 use rco_quant::QuantError;
 use rco_quant::prune::rankings::{plans, rankings};
+use rco_quant::prune::reference::Reference;
 use rco_quant::prune::{PruneError, PruneJob, PruneLoss, PrunePrepared};
 use serde::Serialize;
 
@@ -93,8 +94,8 @@ pub fn enumerate(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<EnumerationRow>, BenchError> {
     let (map, budget) = (job.map(), job.budget());
-    let model: &Model = &prepared.original;
-    let batch: &Batch = prepared.teacher.calibration.batch(0);
+    let model: &Model = &prepared.reference.original;
+    let batch: &Batch = prepared.reference.teacher.calibration.batch(0);
     let head = model.head().map_err(QuantError::from)?;
     let hidden = model.hidden(batch).map_err(QuantError::from)?;
     let dropped = map.total() as u64 - budget.total();
@@ -127,7 +128,7 @@ pub fn enumerate(
             better: losses.iter().filter(|&&l| l < kl * (1.0 - 1e-5)).count() as u64,
         });
     };
-    let known = plans(map, budget, &rankings(&prepared.uses, job.settings().seed));
+    let known = plans(map, budget, &rankings(&prepared.uses, job.settings().common.seed));
     for (name, plan) in &known {
         add(name, measured(prepared, job, plan)?, 0);
     }
@@ -138,10 +139,11 @@ pub fn enumerate(
         .map(|(l, gone)| (0..l.experts).filter(|e| !gone.contains(e)).collect())
         .collect();
     add("the best mask, measured as plans are", measured(prepared, job, &map.plan(&kept))?, 0);
-    let PrunePrepared { original, teacher, sensitivities, origin, .. } = prepared;
+    let PrunePrepared { reference, sensitivities, .. } = prepared;
+    let Reference { original, teacher, origin, .. } = reference;
     let mut loss = PruneLoss::new(original, map, teacher, sensitivities, known, origin);
     let problem = budget.problem(map)?;
-    let settings = job.work().search(job.settings().seed);
+    let settings = job.work().search(job.settings().common.seed);
     let mut silent = rco_core::search::Silent;
     let found = search(&problem, &mut loss, &settings, &mut silent)?;
     // The choice is made on held-out text; here the best on the text that all saw counts.
@@ -156,8 +158,10 @@ fn measured(
     job: &PruneJob,
     plan: &rco_core::Assignment,
 ) -> Result<f64, BenchError> {
-    let dropped = job.map().dropped(prepared.original.config(), plan).map_err(PruneError::from)?;
-    let model = prepared.original.clone().without_experts(dropped);
-    let report = prepared.teacher.loss(&model, &prepared.teacher.calibration, 0);
+    let dropped =
+        job.map().dropped(prepared.reference.original.config(), plan).map_err(PruneError::from)?;
+    let model = prepared.reference.original.clone().without_experts(dropped);
+    let report =
+        prepared.reference.teacher.loss(&model, &prepared.reference.teacher.calibration, 0);
     Ok(report.map_err(QuantError::from)?.mean)
 }

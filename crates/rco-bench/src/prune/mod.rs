@@ -23,6 +23,7 @@ use rco_model::{Batch, FlipForm, Model};
 use rco_quant::QuantError;
 use rco_quant::prune::HELD_OUT;
 use rco_quant::prune::rankings::{plans, rankings};
+use rco_quant::prune::reference::Reference;
 use rco_quant::prune::{Amount, ExpertBudget, PruneError, PruneJob, PruneLoss, PrunePrepared};
 use rco_quant::teacher::{Taught, kl};
 use serde::Serialize;
@@ -149,10 +150,10 @@ fn same_text(
     settings: &PruneBench,
 ) -> Result<Judge, BenchError> {
     let tokenizer = job.source().tokenizer()?;
-    let (seed, window) = (job.settings().seed, job.window());
+    let (seed, window) = (job.settings().common.seed, job.window());
     let text = TextSettings { seed, held_out: HELD_OUT, window };
     let mut corpus = Corpus::new(text).map_err(QuantError::from)?;
-    for path in &job.settings().texts {
+    for path in &job.settings().common.text.files {
         corpus.add_file(path).map_err(QuantError::from)?;
     }
     let used = job.work().heldout;
@@ -166,7 +167,7 @@ fn same_text(
 fn judge(name: String, tokens: &[Vec<u32>], prepared: &PrunePrepared) -> Result<Judge, BenchError> {
     let batches = tokens.chunks(8).map(Batch::new).collect::<Result<_, _>>();
     let batches = batches.map_err(QuantError::from)?;
-    let taught = Taught::new(&prepared.original, batches).map_err(QuantError::from)?;
+    let taught = Taught::new(&prepared.reference.original, batches).map_err(QuantError::from)?;
     Ok(Judge { name, taught })
 }
 
@@ -182,7 +183,7 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn contenders(&mut self, amount: Amount, budget: &ExpertBudget) -> Result<(), BenchError> {
         let map = self.job.map();
-        let seed = self.job.settings().seed;
+        let seed = self.job.settings().common.seed;
         let ranked = rankings(&self.prepared.uses, seed);
         let known = plans(map, budget, &ranked);
         for (name, plan) in known.iter().filter(|(name, _)| name != "random") {
@@ -227,8 +228,10 @@ impl Bench<'_> {
     }
 
     fn loss(&self, known: Vec<(String, Assignment)>) -> PruneLoss<'_> {
-        let PrunePrepared { original, teacher, sensitivities, origin, .. } = self.prepared;
+        let PrunePrepared { reference, sensitivities, .. } = self.prepared;
+        let Reference { original, teacher, origin, aim, .. } = reference;
         PruneLoss::new(original, self.job.map(), teacher, sensitivities, known, origin)
+            .with_aim(aim)
     }
 
     fn search(
@@ -320,7 +323,7 @@ fn mean_kl(
     model: &Model,
     taught: &Taught,
 ) -> Result<Estimate, BenchError> {
-    let head = prepared.original.head().map_err(QuantError::from)?;
+    let head = prepared.reference.original.head().map_err(QuantError::from)?;
     let mut comparison = Comparison::default();
     for report in kl(&head, model, taught, 0..taught.len()).map_err(QuantError::from)? {
         comparison.add(&report);

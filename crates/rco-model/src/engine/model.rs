@@ -15,7 +15,7 @@ use crate::error::ModelError;
 use crate::head::{Head, Hidden, LossReport, Target, Wanted, head_loss};
 use crate::key::{WeightKey, WeightKind};
 use crate::ops::{ActivationRounding, RotaryTable, rms_norm};
-use crate::weights::WeightSource;
+use crate::weights::{SomeBlocks, WeightSource};
 
 /// A model whose weights are read block by block, each time they are needed.
 #[derive(Clone)]
@@ -68,12 +68,30 @@ impl Model {
         Self { dropped, ..self }
     }
 
+    /// The model of these blocks, in this order, under a configuration for as many.
+    ///
+    /// # Errors
+    /// As [`Model::new`].
+    pub fn with_blocks(
+        &self,
+        config: Arc<ModelConfig>,
+        blocks: Vec<usize>,
+    ) -> Result<Self, ModelError> {
+        let source = SomeBlocks::new(Arc::clone(&self.source), blocks);
+        Self::new(config, Arc::new(source), self.settings)
+    }
+
     /// The same model as the runtime computes it that the weights are stored for: with
     /// activations rounded to what it multiplies them with.
     #[must_use]
     pub fn in_runtime(&self) -> Self {
         let settings = Settings { runtime_activations: true, ..self.settings };
         Self { settings, ..self.clone() }
+    }
+
+    /// Where the weights come from.
+    pub fn weights(&self) -> &Arc<dyn WeightSource> {
+        &self.source
     }
 
     /// The configuration.

@@ -7,6 +7,7 @@ mod hf;
 mod memory;
 mod overlay;
 mod packed;
+mod some_blocks;
 
 pub use decoded::decoded_copy;
 pub use gguf::GgufWeights;
@@ -14,6 +15,7 @@ pub use hf::{HfWeights, open_folder};
 pub use memory::MemoryWeights;
 pub use overlay::Overlay;
 pub use packed::{PackedMatrix, PackedWeights, rounding};
+pub use some_blocks::SomeBlocks;
 
 use rayon::prelude::*;
 

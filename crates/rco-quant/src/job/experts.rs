@@ -33,6 +33,7 @@ use crate::hash::sha256;
 use crate::menu::Menu;
 use crate::objective::Candidates;
 use crate::output::{metadata, tensors};
+use crate::prune::aim::Aim;
 use crate::prune::effort::PruneWork;
 use crate::prune::rankings::{Ranking, expert_use, plans, rankings};
 use crate::prune::{ExpertBudget, ExpertMap, PruneError, PruneLoss, fisher, model_with};
@@ -305,7 +306,7 @@ impl<'a> Masks<'a> {
             let found = fisher::samples(original, self.map, batch(n), self.seed, n as u64)?;
             samples.extend(found);
         }
-        Ok((rankings(&uses, self.seed), fisher::sensitivities(&samples)))
+        Ok((rankings(&uses, self.seed), fisher::sensitivities(&samples, &Aim::default(), 1)))
     }
 }
 

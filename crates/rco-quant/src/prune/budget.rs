@@ -22,6 +22,8 @@ pub struct ExpertBudget {
     pub kept: Kept,
     /// Fewest that may remain in each block with experts.
     pub floors: Vec<u64>,
+    /// Most that may remain in each of them.
+    pub caps: Vec<u64>,
 }
 
 impl ExpertBudget {
@@ -51,9 +53,36 @@ impl ExpertBudget {
             };
             Kept::Total(total.saturating_sub(drop))
         };
-        let this = Self { kept, floors };
+        let this = Self { kept, floors, caps: all(map) };
         this.check(map, amount)?;
         Ok(this)
+    }
+
+    /// The same budget with at most `spread` between the block that keeps most and that which
+    /// keeps fewest, in every way there is: from the block that keeps fewest `n` on, for each
+    /// `n`. A budget for each block has no other way than itself.
+    ///
+    /// # Errors
+    /// [`PruneError::Spread`] if there is no way.
+    pub fn spread(&self, spread: u64) -> Result<Vec<Self>, PruneError> {
+        let Kept::Total(kept) = self.kept else { return Ok(vec![self.clone()]) };
+        let most = self.caps.iter().copied().max().unwrap_or(0);
+        let ways = (0..=most).map(|fewest| {
+            let floors = self.floors.iter().map(|&floor| floor.max(fewest)).collect();
+            let end = fewest.saturating_add(spread);
+            let caps = self.caps.iter().map(|&cap| cap.min(end)).collect();
+            Self { kept: self.kept.clone(), floors, caps }
+        });
+        let can_be = |way: &Self| {
+            let mut both = way.floors.iter().zip(&way.caps);
+            both.all(|(floor, cap)| floor <= cap)
+                && (way.floors.iter().sum::<u64>()..=way.caps.iter().sum()).contains(&kept)
+        };
+        let ways: Vec<Self> = ways.filter(can_be).collect();
+        if ways.is_empty() {
+            return Err(PruneError::Spread { kept, layers: self.floors.len(), spread });
+        }
+        Ok(ways)
     }
 
     /// `kept` experts in every block, or all of a block that has fewer.
@@ -63,7 +92,8 @@ impl ExpertBudget {
     pub fn kept_in_each(map: &ExpertMap, kept: u64) -> Result<Self, PruneError> {
         let floors = floors(map, None)?;
         let of = |l: &LayerExperts| kept.min(l.experts as u64);
-        let this = Self { kept: Kept::PerLayer(map.layers().iter().map(of).collect()), floors };
+        let kept = Kept::PerLayer(map.layers().iter().map(of).collect());
+        let this = Self { kept, floors, caps: all(map) };
         this.check(map, Amount::Count(map.total() as u64 - this.total()))?;
         Ok(this)
     }
@@ -103,7 +133,7 @@ impl ExpertBudget {
     }
 
     /// The problem: a group for each expert, which is dropped or kept. Budgets in all, and in
-    /// each block that could otherwise lose too many; or for each block.
+    /// each block that could otherwise lose or keep too many; or for each block.
     ///
     /// # Errors
     /// What the problem itself refuses.
@@ -128,6 +158,12 @@ impl ExpertBudget {
                         let name = format!("experts dropped from layer {}", l.layer);
                         budgets.push(Budget::at_most(name, most));
                         costs.push(only(n, [1, 0]));
+                    }
+                    let cap = self.caps[n];
+                    if cap < l.experts as u64 {
+                        let name = format!("experts kept in layer {}", l.layer);
+                        budgets.push(Budget::at_most(name, cap));
+                        costs.push(only(n, [0, 1]));
                     }
                 }
             }
@@ -169,6 +205,12 @@ impl ExpertBudget {
                 layers.iter().zip(kept).map(|(l, k)| l.experts as u64 - k).collect()
             }
         };
+        // What each block has to lose goes first.
+        let mut must: Vec<u64> = layers
+            .iter()
+            .zip(&self.caps)
+            .map(|(l, c)| (l.experts as u64).saturating_sub(*c))
+            .collect();
         let mut todo = map.total() as u64 - self.total();
         let mut order: Vec<(usize, usize)> =
             (0..layers.len()).flat_map(|n| (0..layers[n].experts).map(move |e| (n, e))).collect();
@@ -177,15 +219,24 @@ impl ExpertBudget {
             scores[a].total_cmp(&scores[b]).then(b.cmp(&a))
         });
         let mut options = vec![KEEP as u32; map.total()];
-        for (n, e) in order {
-            if todo > 0 && left[n] > 0 {
-                options[starts[n] + e] = DROP as u32;
-                left[n] -= 1;
-                todo -= 1;
+        for is_forced in [true, false] {
+            for &(n, e) in &order {
+                let option = &mut options[starts[n] + e];
+                let may = left[n] > 0 && (!is_forced || must[n] > 0);
+                if todo > 0 && may && *option == KEEP as u32 {
+                    *option = DROP as u32;
+                    left[n] -= 1;
+                    must[n] = must[n].saturating_sub(1);
+                    todo -= 1;
+                }
             }
         }
         Assignment::new(options)
     }
+}
+
+fn all(map: &ExpertMap) -> Vec<u64> {
+    map.layers().iter().map(|l| l.experts as u64).collect()
 }
 
 fn floors(map: &ExpertMap, floor: Option<u64>) -> Result<Vec<u64>, PruneError> {

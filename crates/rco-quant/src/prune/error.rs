@@ -151,9 +151,81 @@ pub enum PruneError {
         /// Most that can go.
         most: u64,
     },
-    /// A folder.
-    #[error("{path} is a folder: layers are dropped from GGUF files, so convert it before")]
-    LayersOfFolder {
+    /// Weights that do not belong to the texts.
+    #[error(
+        "--weights has {} numbers ({}) for {files} texts: give a positive number for each --text, \
+         in their order", weights.len(), list(weights)
+    )]
+    TextWeights {
+        /// Texts that count.
+        files: usize,
+        /// The weights.
+        weights: Vec<f64>,
+    },
+    /// Protected texts without a limit, or the other way round.
+    #[error(
+        "{texts} texts are protected, and {}: give both --protect FILE and --protect-kl NATS \
+         above zero", match limit { None => "no limit is given".to_owned(),
+         Some(limit) => format!("the limit is {limit}") }
+    )]
+    Protection {
+        /// Protected texts.
+        texts: usize,
+        /// The limit.
+        limit: Option<f64>,
+    },
+    /// Protected texts, and none to judge by.
+    #[error("--protect needs --text beside it: the text that the model is made for")]
+    OnlyProtected,
+    /// No plan that was found keeps to the limit of a protected text.
+    #[error(
+        "no plan that was found keeps the KL on {text} to {limit} nats on held-out text: the best \
+         has {found:.6}. Raise --protect-kl or drop less"
+    )]
+    AboveLimit {
+        /// The text.
+        text: String,
+        /// Mean KL of the best plan on it.
+        found: f64,
+        /// Its limit.
+        limit: f64,
+    },
+    /// The numbers of experts cannot be so close to each other.
+    #[error(
+        "{kept} experts cannot remain in {layers} layers with at most {spread} between the layer \
+         with most and that with fewest: raise --max-spread, or change --experts"
+    )]
+    Spread {
+        /// Experts that remain.
+        kept: u64,
+        /// Blocks with experts.
+        layers: usize,
+        /// Largest difference.
+        spread: u64,
+    },
+    /// A share of the weights that no plan can have.
+    #[error("--sparsity takes more than 0% and at most {most}%, of which every matrix may lose")]
+    Sparsity {
+        /// Largest share in percent.
+        most: u64,
+    },
+    /// A number of weights instead of a share.
+    #[error("--sparsity is a share of the weights, such as 50%")]
+    SparsityCount,
+    /// A GGUF file has no use for zeros.
+    #[error(
+        "{path} is a GGUF file: its types store zeros like all weights; give a Hugging Face folder"
+    )]
+    SparsityOfGguf {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The configuration of a folder cannot describe what remains.
+    #[error(
+        "config.json of {path} has no words for the layers that would remain: what each of them \
+         does depends on its number there"
+    )]
+    LayersConfig {
         /// The folder.
         path: PathBuf,
     },
@@ -172,6 +244,10 @@ pub enum PruneError {
         /// The folder.
         path: PathBuf,
     },
+}
+
+fn list(values: &[f64]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 macro_rules! through_quant {

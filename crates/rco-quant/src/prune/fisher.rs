@@ -10,6 +10,7 @@ use rco_core::rng::{Purpose, stream};
 use rco_model::head::Target;
 use rco_model::{Batch, FlipForm, Model};
 
+use super::aim::Aim;
 use super::error::PruneError;
 use super::experts::ExpertMap;
 use super::objective::Flips;
@@ -42,9 +43,31 @@ pub fn samples(
     Ok((0..batch.sequences()).map(sequence).collect())
 }
 
-/// Half of the mean square of every group.
-pub fn sensitivities(samples: &[Vec<f64>]) -> Vec<f64> {
+/// Half of the mean square of every group, the domains as heavy as `aim` says. Samples are of
+/// `windows` windows in turns.
+pub fn sensitivities(samples: &[Vec<f64>], aim: &Aim, windows: usize) -> Vec<f64> {
+    let domains = aim.domains();
+    let used: Vec<(f64, Vec<f64>)> = (0..domains)
+        .filter(|&d| aim.weight(d) > 0.0)
+        .map(|d| (aim.weight(d), of_domain(samples, aim, windows, d)))
+        .filter(|(_, scores)| !scores.is_empty())
+        .collect();
+    let total: f64 = used.iter().map(|(weight, _)| weight).sum();
     let groups = samples.first().map_or(0, Vec::len);
-    let share = 0.5 / samples.len().max(1) as f64;
-    (0..groups).map(|g| share * samples.iter().map(|z| z[g] * z[g]).sum::<f64>()).collect()
+    (0..groups).map(|g| used.iter().map(|(w, of)| w * of[g]).sum::<f64>() / total).collect()
+}
+
+/// Half of the mean square of every group on one domain; nothing if it has no samples.
+pub(super) fn of_domain(
+    samples: &[Vec<f64>],
+    aim: &Aim,
+    windows: usize,
+    domain: usize,
+) -> Vec<f64> {
+    let own = samples.iter().enumerate();
+    let own = own.filter(|(i, _)| aim.domain(i % windows.max(1)) == domain);
+    let own: Vec<&Vec<f64>> = own.map(|(_, sample)| sample).collect();
+    let groups = own.first().map_or(0, |z| z.len());
+    let share = 0.5 / own.len().max(1) as f64;
+    (0..groups).map(|g| share * own.iter().map(|z| z[g] * z[g]).sum::<f64>()).collect()
 }

@@ -1,4 +1,4 @@
-//! A Hugging Face folder with fewer experts.
+//! A Hugging Face folder with fewer experts, and how any smaller folder is written.
 //!
 //! Experts are numbered anew, routers lose the rows of those that are gone. With one number
 //! for all blocks that number replaces `num_experts`, and every loader that knows the family
@@ -68,8 +68,7 @@ impl FolderPlan {
                 }
             }
         }
-        let metadata = source.shards().first().and_then(|s| s.header().metadata.clone());
-        let mut tensors = SafetensorsWriter::new(metadata);
+        let mut tensors = Self::tensors(source);
         let fault = PruneError::safetensors(source.path());
         for (_, tensor) in source.tensors() {
             let data = source.data(&tensor.name)?;
@@ -97,10 +96,21 @@ impl FolderPlan {
             }
         }
         let config = config_json(source, config, map, kept, plan_sha256)?;
+        Ok(Self::of(source, tensors, config))
+    }
+
+    /// No tensors yet, with what the source says of its own.
+    pub(super) fn tensors(source: &HfFolder) -> SafetensorsWriter {
+        let metadata = source.shards().first().and_then(|s| s.header().metadata.clone());
+        SafetensorsWriter::new(metadata)
+    }
+
+    /// These tensors and this configuration, with the tokenizer of the source.
+    pub(super) fn of(source: &HfFolder, tensors: SafetensorsWriter, config: Vec<u8>) -> Self {
         let mut copied = source.tokenizer_files();
         copied.extend(ALONG.iter().map(|name| source.path().join(name)).filter(|p| p.is_file()));
         let shard_bytes = if source.shards().len() > 1 { SHARD_BYTES } else { u64::MAX };
-        Ok(Self { tensors, config, copied, shard_bytes })
+        Self { tensors, config, copied, shard_bytes }
     }
 
     /// Bytes of all files, to the byte; `None` for a model in several files.
@@ -178,9 +188,14 @@ fn config_json(
         "version": env!("CARGO_PKG_VERSION"), "plan_sha256": plan_sha256, "kept_experts": layers,
     });
     object.insert("rco".to_owned(), provenance);
-    let file = || source.path().join("config.json");
-    let mut bytes = serde_json::to_vec_pretty(&json)
-        .map_err(|source| QuantError::Json { path: file(), source })?;
+    config_bytes(source, &json)
+}
+
+/// A configuration as it is written.
+pub(super) fn config_bytes(source: &HfFolder, json: &Value) -> Result<Vec<u8>, PruneError> {
+    let path = || source.path().join("config.json");
+    let mut bytes = serde_json::to_vec_pretty(json)
+        .map_err(|source| QuantError::Json { path: path(), source })?;
     bytes.push(b'\n');
     Ok(bytes)
 }

@@ -1,13 +1,11 @@
 //! From a model and a number of experts to a smaller model that has been read again.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rco_core::Assignment;
 use rco_core::search::{CheckpointSettings, Fanout, JsonlHistory, SearchOutcome, search};
 use rco_formats::atomic::WriteOptions;
-use rco_model::eval::{Comparison, Summary};
-use rco_model::head::LossReport;
 use rco_model::{ExpertUse, Model};
 use serde::Serialize;
 
@@ -15,51 +13,32 @@ use super::amount::Amount;
 use super::budget::ExpertBudget;
 use super::effort::PruneWork;
 use super::error::PruneError;
-use super::experts::ExpertMap;
+use super::experts::{DROP, ExpertMap};
 use super::folder::FolderPlan;
+use super::made::{Made, check_kind};
 use super::objective::PruneLoss;
+use super::reference::Reference;
+use super::settings::CommonSettings;
 use super::source::Source;
-use super::texts::{PruneTexts, TextOrder};
 use super::{fisher, gguf, rankings};
 use crate::error::QuantError;
 use crate::hash::sha256;
 use crate::job::Reporter;
-use crate::place::{PlaceError, check_target};
 use crate::samples::SampleFile;
-use crate::states::StateCache;
-use crate::teacher::Teacher;
-use crate::verify::{Verified, verify};
-
-/// Relative difference allowed between the model of the plan and what was written.
-const SAME: f64 = 1e-3;
-/// Nats allowed besides.
-const SAME_NATS: f64 = 1e-6;
 
 /// What a job is asked to do.
 #[derive(Debug, Clone)]
 pub struct PruneSettings {
-    /// The model: a GGUF file or a Hugging Face folder.
-    pub model: PathBuf,
+    /// Model, texts, output, work.
+    pub common: CommonSettings,
     /// Experts to drop.
     pub amount: Amount,
     /// The same number in every block.
     pub per_layer: bool,
     /// Fewest that remain in a block.
     pub min_experts: Option<u64>,
-    /// The file or folder to write; `None` only looks ahead.
-    pub output: Option<PathBuf>,
-    /// Texts, one for each domain; none takes text that the model itself writes.
-    pub texts: Vec<PathBuf>,
-    /// How much work to spend.
-    pub work: PruneWork,
-    /// Seed of all random numbers.
-    pub seed: u64,
-    /// Threads of the runtime; the engine runs on rayon's global pool.
-    pub threads: usize,
-    /// Overwrite the output.
-    pub force: bool,
-    /// Compare a GGUF file with the original in llama.cpp.
-    pub verify: bool,
+    /// Most experts by which one block may have more than another.
+    pub max_spread: Option<u64>,
 }
 
 /// A job whose inputs have been opened and checked, as far as headers say.
@@ -73,20 +52,14 @@ pub struct PruneJob {
 
 /// Everything that a search needs, whatever the budget.
 pub struct PrunePrepared {
-    /// SHA-256 of the source.
-    pub source_sha256: String,
-    /// The texts.
-    pub texts: PruneTexts,
-    /// The original model.
-    pub original: Model,
-    /// What it makes of the texts.
-    pub teacher: Teacher,
+    /// The original and the texts.
+    pub reference: Reference,
     /// How its experts are used on the calibration text.
     pub uses: Vec<ExpertUse>,
     /// What each expert costs by itself.
     pub sensitivities: Vec<f64>,
-    /// What all of this was made from.
-    pub origin: String,
+    /// What each costs on every protected text by itself.
+    pub protected: Vec<(String, Vec<f64>)>,
 }
 
 /// Experts that remain in a block.
@@ -100,37 +73,14 @@ pub struct LayerKept {
     pub kept: Vec<usize>,
 }
 
-/// How the smaller model does on the held-out text of a domain.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DomainScore {
-    /// The domain.
-    pub domain: String,
-    /// What was written against the original, in our engine.
-    #[serde(flatten)]
-    pub summary: Summary,
-}
-
 /// What a job has made.
 #[derive(Debug, Clone, Serialize)]
 pub struct PruneOutcome {
-    /// SHA-256 of the source.
-    pub source_sha256: String,
-    /// Bytes of the source.
-    pub source_bytes: u64,
-    /// The file or folder that was written.
-    pub path: Option<PathBuf>,
-    /// Its bytes; those of a folder with configuration and tokenizer.
-    pub bytes: Option<u64>,
+    /// The model that was written, and how it was found.
+    #[serde(flatten)]
+    pub made: Made,
     /// Experts that remain, by block.
     pub layers: Vec<LayerKept>,
-    /// SHA-256 of the plan.
-    pub plan_sha256: String,
-    /// The search.
-    pub search: SearchOutcome,
-    /// What was written, read again and scored by domain.
-    pub domains: Vec<DomainScore>,
-    /// A GGUF file in llama.cpp.
-    pub verified: Option<Verified>,
 }
 
 impl PruneJob {
@@ -140,23 +90,21 @@ impl PruneJob {
     /// A model that cannot be read or has no experts, a budget that cannot be met, an output
     /// that cannot hold the plan.
     pub fn open(settings: PruneSettings) -> Result<Self, PruneError> {
-        let source = Source::open(&settings.model)?;
+        let CommonSettings { model, output, text, .. } = &settings.common;
+        text.check()?;
+        let source = Source::open(model)?;
         let map = ExpertMap::new(source.config())?;
         let PruneSettings { amount, per_layer, min_experts, .. } = settings;
         let budget = ExpertBudget::new(&map, amount, per_layer, min_experts)?;
         budget.problem(&map)?;
-        if let Some(output) = &settings.output {
-            let is_gguf = output.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
-            if is_gguf != source.gguf().is_some() {
-                let wanted = if is_gguf { "a GGUF file" } else { "a Hugging Face folder" };
-                let (output, found) = (output.clone(), source.kind());
-                return Err(PruneError::OtherKind { output, wanted, found });
-            }
+        if let Some(spread) = settings.max_spread {
+            budget.spread(spread)?;
         }
+        check_kind(&source, output.as_deref())?;
         if source.gguf().is_some() && budget.uniform().is_none() {
             return Err(PruneError::UnevenGguf);
         }
-        if source.gguf().is_none() && settings.texts.is_empty() {
+        if source.gguf().is_none() && text.files.is_empty() {
             return Err(PruneError::NoText);
         }
         Ok(Self { settings, source, map, budget })
@@ -184,7 +132,7 @@ impl PruneJob {
 
     /// The work of the search.
     pub fn work(&self) -> PruneWork {
-        self.settings.work
+        self.settings.common.work
     }
 
     /// Tokens of a window: what the effort says, the model's context permitting.
@@ -199,7 +147,7 @@ impl PruneJob {
         };
         let kept: Vec<Vec<usize>> =
             self.map.layers().iter().map(|_| (0..kept as usize).collect()).collect();
-        let writer = gguf::writer(model, &self.map, &kept, None, self.settings.seed)?;
+        let writer = gguf::writer(model, &self.map, &kept, None, self.settings.common.seed)?;
         Ok(Some(writer.file_size()?))
     }
 
@@ -214,28 +162,15 @@ impl PruneJob {
         reporter: &mut dyn Reporter,
     ) -> Result<PrunePrepared, PruneError> {
         let work = self.work();
-        reporter.stage("reading the model", None);
-        let source_sha256 = self.source.sha256()?;
-        self.source.check_finite()?;
-        let original = self.source.model()?;
-        reporter.stage("preparing text", None);
-        let (source, settings) = (&self.source, &self.settings);
-        let PruneSettings { texts: files, seed, threads, .. } = settings;
-        let order = TextOrder { files, seed: *seed, threads: *threads };
-        let texts = PruneTexts::new(source, &order, &work, self.window(), folder, reporter)?;
-        let (calibration, heldout) = texts.batches(work.together)?;
-
-        reporter.stage("original model", Some((calibration.len() + heldout.len()) as u64));
-        let origin = format!("{source_sha256} {} {}", texts.sha256(), work.together);
-        let mut cache = StateCache::open(&folder.join("teacher"), &origin)?;
-        let mut advance = |done: usize| reporter.advance(done as u64, "");
-        let teacher = Teacher::new(&original, calibration, heldout, &mut cache, &mut advance)?;
+        let common = &self.settings.common;
+        let reference = Reference::new(&self.source, common, folder, reporter)?;
+        let Reference { original, teacher, aim, texts, origin, .. } = &reference;
         let batches = || (0..teacher.calibration.len()).map(|n| teacher.calibration.batch(n));
-        let uses = rankings::expert_use(&original, &self.map, batches())?;
+        let uses = rankings::expert_use(original, &self.map, batches())?;
 
         let count = batches().len() as u64 * work.fisher;
         reporter.stage("sensitivities", Some(count));
-        let of_samples = sha256(format!("{origin} {}", settings.seed).as_bytes());
+        let of_samples = sha256(format!("{origin} {}", common.seed).as_bytes());
         let mut file =
             SampleFile::open(&folder.join("fisher.jsonl"), &of_samples, self.map.total())?;
         let mut before = 0;
@@ -246,39 +181,72 @@ impl PruneJob {
             let have = file.samples().len().saturating_sub(before);
             before += batch.sequences();
             if have < batch.sequences() {
-                let found = fisher::samples(&original, &self.map, batch, settings.seed, index)?;
+                let found = fisher::samples(original, &self.map, batch, common.seed, index)?;
                 for sample in found.into_iter().skip(have) {
                     file.push(sample)?;
                 }
             }
         }
-        let sensitivities = fisher::sensitivities(&file.samples()[..before]);
-        Ok(PrunePrepared { source_sha256, texts, original, teacher, uses, sensitivities, origin })
+        let samples = &file.samples()[..before];
+        let windows = texts.calibration.len();
+        let sensitivities = fisher::sensitivities(samples, aim, windows);
+        let protected = (0..aim.domains()).filter(|&d| aim.limit(d).is_some());
+        let protected = protected
+            .map(|d| (texts.domains[d].clone(), fisher::of_domain(samples, aim, windows, d)));
+        let protected = protected.collect();
+        Ok(PrunePrepared { reference, uses, sensitivities, protected })
+    }
+
+    /// The budget of the search: of the ways to keep to the largest difference between blocks
+    /// the one that costs least by the sensitivities.
+    fn searched(&self, sensitivities: &[f64]) -> Result<ExpertBudget, PruneError> {
+        let Some(spread) = self.settings.max_spread else { return Ok(self.budget.clone()) };
+        let cost = |way: &ExpertBudget| {
+            let plan = way.by_rank(&self.map, sensitivities);
+            let dropped = sensitivities.iter().enumerate().filter(|(g, _)| plan.option(*g) == DROP);
+            dropped.map(|(_, score)| score).sum::<f64>()
+        };
+        let ways = self.budget.spread(spread)?;
+        let best = ways.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)));
+        Ok(best.unwrap_or_else(|| self.budget.clone()))
     }
 
     /// Searches the plan.
     ///
     /// # Errors
-    /// Whatever the search meets.
+    /// Whatever the search meets, or [`PruneError::AboveLimit`].
     pub fn search(
         &self,
         prepared: &PrunePrepared,
         folder: &Path,
         reporter: &mut dyn Reporter,
     ) -> Result<SearchOutcome, PruneError> {
-        let rankings = rankings::rankings(&prepared.uses, self.settings.seed);
-        let known = rankings::plans(&self.map, &self.budget, &rankings);
-        let PrunePrepared { original, teacher, sensitivities, origin, .. } = prepared;
-        let mut loss = PruneLoss::new(original, &self.map, teacher, sensitivities, known, origin);
-        let run = folder.join("search");
+        let PrunePrepared { reference, uses, sensitivities, protected } = prepared;
+        let budget = self.searched(sensitivities)?;
+        let rankings = rankings::rankings(uses, self.settings.common.seed);
+        let mut known = rankings::plans(&self.map, &budget, &rankings);
+        for (text, scores) in protected.iter().filter(|(_, scores)| !scores.is_empty()) {
+            known.push((format!("least for {text}"), budget.by_rank(&self.map, scores)));
+        }
+        let Reference { original, teacher, aim, origin, .. } = reference;
+        let loss = PruneLoss::new(original, &self.map, teacher, sensitivities, known, origin);
+        let mut loss = loss.with_aim(aim);
+        let run = aim.search_folder(folder);
         std::fs::create_dir_all(&run).map_err(QuantError::io(&run, "creating the folder"))?;
-        let mut settings = self.work().search(self.settings.seed);
+        let mut settings = self.work().search(self.settings.common.seed);
         settings.checkpoint = Some(CheckpointSettings::new(&run));
-        let problem = self.budget.problem(&self.map)?;
+        let problem = budget.problem(&self.map)?;
         let mut history = JsonlHistory::new(run.join("history.jsonl"));
         let mut watching = reporter.observer();
         let mut observers = Fanout(vec![&mut *watching, &mut history]);
-        Ok(search(&problem, &mut loss, &settings, &mut observers)?)
+        let found = search(&problem, &mut loss, &settings, &mut observers)?;
+        reference.check_limits(&found, || self.model(original, &found.assignment))?;
+        Ok(found)
+    }
+
+    fn model(&self, original: &Model, plan: &Assignment) -> Result<Model, PruneError> {
+        let dropped = self.map.dropped(original.config(), plan)?;
+        Ok(original.clone().without_experts(dropped))
     }
 
     /// SHA-256 of a plan: of a line `layer expert` for each expert that remains.
@@ -308,52 +276,26 @@ impl PruneJob {
         reporter: &mut dyn Reporter,
     ) -> Result<PruneOutcome, PruneError> {
         let plan = search.assignment.clone();
-        let plan_sha256 = self.plan_sha256(&plan);
-        let mut outcome = PruneOutcome {
-            source_sha256: prepared.source_sha256.clone(),
-            source_bytes: self.source.bytes(),
-            path: self.settings.output.clone(),
-            bytes: None,
-            layers: self.layers(&plan),
-            plan_sha256,
-            search,
-            domains: Vec::new(),
-            verified: None,
-        };
-        let Some(path) = &self.settings.output else { return Ok(outcome) };
-        reporter.stage("writing", None);
-        let bytes = self.write(path, &plan, &outcome.plan_sha256)?;
-        outcome.bytes = Some(bytes);
-
-        reporter.stage("reading it again", Some(prepared.teacher.heldout.len() as u64));
-        let written = Source::open(path)?.model()?;
-        let (domains, mean) = self.score(prepared, &written, reporter)?;
-        WrittenCheck { path, found: mean, expected: outcome.search.loss_heldout }.check()?;
-        outcome.domains = domains;
-        if self.settings.verify && self.source.gguf().is_some() {
-            reporter.stage("checking in llama.cpp", None);
-            outcome.verified = Some(verify(
-                self.source.path(),
-                path,
-                &prepared.original,
-                &written,
-                &prepared.teacher,
-                self.work().verified,
-                self.settings.threads,
-                &prepared.texts.prompt,
-            )?);
-        }
-        Ok(outcome)
+        let (layers, sha256) = (self.layers(&plan), self.plan_sha256(&plan));
+        let PrunePrepared { reference, .. } = prepared;
+        let write = |path: &Path, options| self.write(path, &plan, &sha256, options);
+        let (source, common, sha256) = (&self.source, &self.settings.common, sha256.clone());
+        let made = Made::new(source, common, reference, search, sha256, write, reporter)?;
+        Ok(PruneOutcome { made, layers })
     }
 
     /// Writes file or folder; gives its bytes, which are those predicted.
-    fn write(&self, path: &Path, plan: &Assignment, sha256: &str) -> Result<u64, PruneError> {
+    fn write(
+        &self,
+        path: &Path,
+        plan: &Assignment,
+        sha256: &str,
+        options: WriteOptions,
+    ) -> Result<u64, PruneError> {
         let kept = self.map.kept(plan);
-        // A run that was killed after this point finds its output there, and writes it again.
-        let force = self.settings.force || written_plan(path).is_some_and(|found| found == sha256);
-        let options = WriteOptions { force };
         let (expected, found) = if let Some(model) = self.source.gguf() {
-            let writer = gguf::writer(model, &self.map, &kept, Some(sha256), self.settings.seed)?;
+            let seed = self.settings.common.seed;
+            let writer = gguf::writer(model, &self.map, &kept, Some(sha256), seed)?;
             gguf::write(&writer, path, options)?;
             let found = std::fs::metadata(path).map_err(QuantError::io(path, "reading"))?.len();
             (self.predicted_bytes()?, found)
@@ -371,95 +313,4 @@ impl PruneJob {
             _ => Ok(found),
         }
     }
-
-    /// Scores a model on the held-out text of every domain; and its mean KL over all of it.
-    ///
-    /// # Errors
-    /// Whatever the model meets.
-    pub fn score(
-        &self,
-        prepared: &PrunePrepared,
-        model: &Model,
-        reporter: &mut dyn Reporter,
-    ) -> Result<(Vec<DomainScore>, f64), PruneError> {
-        score_domains(&prepared.teacher, &prepared.texts, model, reporter)
-    }
-}
-
-/// What was written against what was planned, on held-out text.
-pub(super) struct WrittenCheck<'a> {
-    pub(super) path: &'a Path,
-    /// Mean KL of what was written.
-    pub(super) found: f64,
-    /// That of the plan.
-    pub(super) expected: f64,
-}
-
-impl WrittenCheck<'_> {
-    /// Refuses a model that is not that of its plan.
-    pub(super) fn check(&self) -> Result<(), PruneError> {
-        let Self { path, found, expected } = *self;
-        if (found - expected).abs() <= SAME * expected + SAME_NATS {
-            return Ok(());
-        }
-        let problem =
-            format!("its mean KL on held-out text is {found:.6}, that of the plan {expected:.6}");
-        Err(PruneError::Differs { path: path.to_owned(), problem })
-    }
-}
-
-/// Scores a model on the held-out text of every domain; and its mean KL over all of it.
-pub(super) fn score_domains(
-    teacher: &Teacher,
-    texts: &PruneTexts,
-    model: &Model,
-    reporter: &mut dyn Reporter,
-) -> Result<(Vec<DomainScore>, f64), PruneError> {
-    let count = texts.domains.len().max(1);
-    let mut by_domain = vec![Comparison::default(); count];
-    let (mut window, mut sum, mut tokens) = (0, 0.0, 0);
-    let reports = teacher.losses(model, &teacher.heldout, 0..teacher.heldout.len())?;
-    for (n, report) in reports.into_iter().enumerate() {
-        let batch = teacher.heldout.batch(n);
-        let len = batch.sequence_len();
-        for s in 0..batch.sequences() {
-            let of = s * len..(s + 1) * len;
-            let own = report.tokens.iter().filter(|t| of.contains(&t.row)).copied();
-            let own = LossReport { mean: report.mean, tokens: own.collect() };
-            by_domain[(window + s) % count].add(&own);
-        }
-        window += batch.sequences();
-        sum += report.tokens.iter().map(|t| t.loss).sum::<f64>();
-        tokens += report.tokens.len();
-        reporter.advance(n as u64 + 1, "");
-    }
-    let scores = texts.domains.iter().zip(&by_domain);
-    let scores = scores.filter_map(|(domain, comparison)| {
-        Some(DomainScore { domain: domain.clone(), summary: comparison.summary()? })
-    });
-    Ok((scores.collect(), sum / tokens.max(1) as f64))
-}
-
-/// SHA-256 of the plan that a model of ours was made by; `None` for any other.
-pub fn written_plan(path: &Path) -> Option<String> {
-    if path.is_dir() {
-        let bytes = std::fs::read(path.join("config.json")).ok()?;
-        let json: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
-        return json.get("rco")?.get("plan_sha256")?.as_str().map(str::to_owned);
-    }
-    crate::job::written_plan(path)
-}
-
-/// Refuses an output that exists and may not be replaced.
-///
-/// # Errors
-/// [`PlaceError::Exists`] or [`PlaceError::NoModel`].
-pub fn check_output(path: &Path, force: bool) -> Result<(), PruneError> {
-    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) {
-        return match path.symlink_metadata() {
-            Ok(_) if !force => Err(PlaceError::Exists { path: path.to_owned() }.into()),
-            _ => Ok(()),
-        };
-    }
-    Ok(check_target(path, force)?)
 }

@@ -9,10 +9,11 @@ use rco_model::{
     ExpertFlips, FlipForm, GradientVisitor, Model, ModelError, WeightGradient, WeightKey,
 };
 
+use super::aim::Aim;
 use super::error::PruneError;
-use super::experts::{DROP, ExpertMap, KEEP};
+use super::experts::{DROP, ExpertMap, KEEP, LayerExperts};
 use crate::hash::sha256;
-use crate::teacher::{Taught, Teacher};
+use crate::teacher::Teacher;
 
 /// Takes the estimates of all blocks.
 #[derive(Debug)]
@@ -27,13 +28,15 @@ impl Flips {
         Self { form, found: Vec::new() }
     }
 
-    /// Change of the loss for every group.
-    fn totals(&self, map: &ExpertMap) -> Vec<f64> {
+    /// Change of the loss for every group that comes from one sequence.
+    fn of_sequence(&self, map: &ExpertMap, sequence: usize) -> Vec<f64> {
         let of = |layer: usize| self.found.iter().find(|f| f.layer == layer);
         let layers = map.layers().iter();
-        layers
-            .flat_map(|l| of(l.layer).map_or_else(|| vec![0.0; l.experts], ExpertFlips::totals))
-            .collect()
+        let values = |l: &LayerExperts| match of(l.layer) {
+            Some(found) => found.values[sequence * l.experts..][..l.experts].to_vec(),
+            None => vec![0.0; l.experts],
+        };
+        layers.flat_map(values).collect()
     }
 }
 
@@ -63,6 +66,8 @@ pub struct PruneLoss<'a> {
     original: &'a Model,
     map: &'a ExpertMap,
     teacher: &'a Teacher,
+    /// What the domains of the texts count.
+    aim: Aim,
     /// Batches of the calibration text that losses and gradients are taken on.
     measured: usize,
     form: FlipForm,
@@ -98,7 +103,16 @@ impl<'a> PruneLoss<'a> {
         let fingerprint = sha256(text.as_bytes());
         let (form, curvature) = (FlipForm::Exact, Some(sensitivities.to_vec()));
         let measured = teacher.calibration.len();
-        Self { original, map, teacher, measured, form, curvature, scores, known, fingerprint }
+        let aim = Aim::default();
+        Self { original, map, teacher, aim, measured, form, curvature, scores, known, fingerprint }
+    }
+
+    /// Judges by the domains of the texts; without it all text counts alike.
+    #[must_use]
+    pub fn with_aim(mut self, aim: &Aim) -> Self {
+        aim.describe(&mut self.fingerprint);
+        self.aim = aim.clone();
+        self
     }
 
     /// Takes losses and gradients on the first `batches` of the calibration text only.
@@ -129,29 +143,41 @@ impl<'a> PruneLoss<'a> {
         Ok(self.original.clone().without_experts(dropped))
     }
 
-    fn mean(&self, plan: &Assignment, taught: &Taught, batches: usize) -> Result<f64, PruneError> {
-        let model = self.model(plan)?;
-        let (mut sum, mut tokens) = (0.0, 0);
-        for report in self.teacher.losses(&model, taught, 0..batches)? {
-            sum += report.tokens.iter().map(|t| t.loss).sum::<f64>();
-            tokens += report.tokens.len();
-        }
-        Ok(sum / tokens.max(1) as f64)
+    fn judged(&self, plan: &Assignment, split: Split) -> Result<f64, PruneError> {
+        let (taught, batches) = match split {
+            Split::HeldOut => (&self.teacher.heldout, self.teacher.heldout.len()),
+            _ => (&self.teacher.calibration, self.measured),
+        };
+        let reports = self.teacher.losses(&self.model(plan)?, taught, 0..batches)?;
+        Ok(self.aim.loss(&self.aim.sums(taught, &reports), split))
     }
 
     /// Loss, and the change of it for every group when its option changes.
     fn changes(&self, plan: &Assignment) -> Result<(f64, Vec<f64>), PruneError> {
         let model = self.model(plan)?;
         let taught = &self.teacher.calibration;
-        let rows: usize = (0..self.measured).map(|n| taught.batch(n).rows()).sum();
-        let (mut loss, mut changes) = (0.0, vec![0.0; self.map.total()]);
+        // What a domain counts may depend on the losses of all of its text.
+        let mut by_domain = vec![vec![0.0; self.map.total()]; self.aim.domains()];
+        let mut reports = Vec::with_capacity(self.measured);
+        let mut before = 0;
         for n in 0..self.measured {
             let mut flips = Flips::new(self.form);
-            let report = self.teacher.gradient(&model, taught, n, &mut flips)?;
-            let share = taught.batch(n).rows() as f64 / rows.max(1) as f64;
-            loss += share * report.mean;
-            for (sum, change) in changes.iter_mut().zip(flips.totals(self.map)) {
-                *sum += share * change;
+            reports.push(self.teacher.gradient(&model, taught, n, &mut flips)?);
+            let batch = taught.batch(n);
+            for s in 0..batch.sequences() {
+                let sums = &mut by_domain[self.aim.domain(before + s)];
+                for (sum, change) in sums.iter_mut().zip(flips.of_sequence(self.map, s)) {
+                    *sum += batch.rows() as f64 * change;
+                }
+            }
+            before += batch.sequences();
+        }
+        let sums = self.aim.sums(taught, &reports);
+        let loss = self.aim.loss(&sums, Split::Calibration);
+        let mut changes = vec![0.0; self.map.total()];
+        for (slope, of_domain) in self.aim.slopes(&sums).into_iter().zip(by_domain) {
+            for (change, sum) in changes.iter_mut().zip(of_domain) {
+                *change += slope * sum;
             }
         }
         // An estimate of first order misses what the change by itself costs: at the original
@@ -179,11 +205,7 @@ impl Objective for PruneLoss<'_> {
     }
 
     fn loss(&mut self, plan: &Assignment, split: Split) -> Result<f64, ObjectiveError> {
-        let (taught, batches) = match split {
-            Split::HeldOut => (&self.teacher.heldout, self.teacher.heldout.len()),
-            _ => (&self.teacher.calibration, self.measured),
-        };
-        self.mean(plan, taught, batches).map_err(failed)
+        self.judged(plan, split).map_err(failed)
     }
 
     fn proxy_scores(&self) -> Option<&[f64]> {

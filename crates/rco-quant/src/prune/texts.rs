@@ -63,10 +63,13 @@ impl PruneTexts {
             for path in files {
                 corpus.add_file(path)?;
             }
+            // A domain without a window would count for nothing.
+            let count = |windows: usize| windows.max(files.len());
             let tokens = |windows: Vec<Window>| windows.into_iter().map(|w| w.tokens).collect();
             let calibration =
-                tokens(corpus.windows(&*tokenizer, Side::Calibration, work.calibration)?);
-            let heldout = tokens(corpus.windows(&*tokenizer, Side::HeldOut, work.heldout)?);
+                tokens(corpus.windows(&*tokenizer, Side::Calibration, count(work.calibration))?);
+            let heldout =
+                tokens(corpus.windows(&*tokenizer, Side::HeldOut, count(work.heldout))?);
             let domains = corpus.domains().map(str::to_owned).collect();
             return Self::with_prompt(source, calibration, heldout, domains);
         }

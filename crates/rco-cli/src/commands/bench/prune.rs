@@ -6,7 +6,7 @@ use rco_bench::prune::{PruneBench, PruneRow, domains, enumerate, run as measure}
 use rco_quant::effort::Effort;
 use rco_quant::job::Reporter;
 use rco_quant::prune::effort::PruneWork;
-use rco_quant::prune::{Amount, PruneJob, PruneSettings};
+use rco_quant::prune::{Amount, CommonSettings, JudgedText, PruneJob, PruneSettings};
 
 use super::{create_folder, write_csv};
 use crate::commands::quantize::{Stages, parse_effort};
@@ -93,17 +93,20 @@ impl Args {
         work.window = self.window.unwrap_or(work.window);
         work.calibration = self.calibration.unwrap_or(work.calibration);
         Ok(PruneJob::open(PruneSettings {
-            model: self.model.clone(),
+            common: CommonSettings {
+                model: self.model.clone(),
+                output: None,
+                text: JudgedText::alike(texts.to_vec()),
+                work,
+                seed: self.seed,
+                threads: std::thread::available_parallelism().map_or(1, usize::from),
+                force: false,
+                verify: false,
+            },
             amount,
             per_layer: self.per_layer,
             min_experts: None,
-            output: None,
-            texts: texts.to_vec(),
-            work,
-            seed: self.seed,
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
-            force: false,
-            verify: false,
+            max_spread: None,
         })?)
     }
 

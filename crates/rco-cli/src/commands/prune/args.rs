@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use rco_quant::effort::Effort;
 use rco_quant::prune::effort::PruneWork;
-use rco_quant::prune::layers::LayersSettings;
-use rco_quant::prune::{Amount, PruneSettings};
+use rco_quant::prune::sparsity::SparsitySettings;
+use rco_quant::prune::{Amount, CommonSettings, JudgedText, PruneSettings};
 
 use crate::commands::quantize::parse_effort;
 
@@ -22,17 +22,26 @@ Examples:
       of experts, which `per_layer_num_experts` of config.json holds: rco reads that, stock
       loaders and GGUF files do not know it.
 
+  rco prune Qwen3-30B-A3B/ --experts 25% --per-layer -o small/ \\
+      --text code.txt --text prose.txt --weights 3,1 --protect german.txt --protect-kl 0.05
+      For code above all, but German may lose 0.05 nats at most.
+
   rco prune model.gguf --layers 3 --text prose.txt -o small.gguf
-      Three whole layers, those that are missed least together; loads in llama.cpp as it is.
+      Three whole layers, those that are missed least together; loads in llama.cpp as it is,
+      a folder in transformers.
+
+  rco prune Qwen3-8B/ --sparsity 50% --text prose.txt -o sparse/
+      Half of the weights of all matrices set to zero, more where they are missed least. The
+      folder keeps its size and loads everywhere; it is for runtimes that use zeros.
 
   rco prune model.gguf --experts 8 --per-layer --dry-run
       What would be done, and whether it can be.
 
 A run with --run that was interrupted or killed goes on when the same command is started again.";
 
-/// Drop experts of a mixture, or whole layers, exactly as many as asked for
+/// Drop experts of a mixture, whole layers, or single weights, exactly as many as asked for
 ///
-/// Chooses which experts or layers of MODEL to keep so that the model changes least: the loss is
+/// Chooses which experts, layers or weights of MODEL to keep so that the model changes least: the loss is
 /// the Kullback-Leibler divergence from the original on text. Tokens are routed as they will be
 /// without the dropped experts, all choices together, and the rankings in use (router
 /// frequency and mass, REAP) are among the candidates, so that the result is never worse than
@@ -40,7 +49,7 @@ A run with --run that was interrupted or killed goes on when the same command is
 /// GGUF file in llama.cpp as well.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-#[command(group = clap::ArgGroup::new("amount").required(true).args(["experts", "layers"]))]
+#[command(group = clap::ArgGroup::new("amount").required(true).args(["experts", "layers", "sparsity"]))]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[allow(clippy::doc_markdown, reason = "the help shows what is typed")]
 pub(crate) struct Args {
@@ -51,9 +60,14 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "AMOUNT")]
     experts: Option<Amount>,
 
-    /// Whole layers to drop, of any GGUF model
+    /// Whole layers to drop, of any model
     #[arg(short, long, value_name = "N")]
     pub(super) layers: Option<u64>,
+
+    /// Share of the weights of all matrices that are set to zero, of a Hugging Face folder; each
+    /// matrix loses the share that hurts least
+    #[arg(short, long, value_name = "SHARE", conflicts_with_all = ["weights", "protect"])]
+    pub(super) sparsity: Option<Amount>,
 
     /// The same number of experts in each layer, which stock runtimes need
     #[arg(long, requires = "experts")]
@@ -63,6 +77,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", requires = "experts")]
     min_experts: Option<u64>,
 
+    /// Most experts by which one layer may have more than another, for an amount of all layers
+    #[arg(long, value_name = "N", requires = "experts", conflicts_with = "per_layer")]
+    max_spread: Option<u64>,
+
     /// The file or folder to write, of the same kind as MODEL
     #[arg(short, long, value_name = "PATH", required_unless_present = "dry_run")]
     pub(super) output: Option<PathBuf>,
@@ -70,6 +88,18 @@ pub(crate) struct Args {
     /// Text to judge by, a file for each domain; without any a GGUF model writes its own
     #[arg(short, long, value_name = "FILE")]
     text: Vec<PathBuf>,
+
+    /// What each text counts, in their order, such as 3,1; without it all count alike
+    #[arg(long, value_name = "W,...", value_delimiter = ',', requires = "text")]
+    weights: Vec<f64>,
+
+    /// Text that counts for nothing, but whose loss is limited; may be given several times
+    #[arg(long, value_name = "FILE", requires = "protect_kl")]
+    protect: Vec<PathBuf>,
+
+    /// Mean KL in nats that each protected text may lose at most on its held-out part
+    #[arg(long, value_name = "NATS", requires = "protect")]
+    protect_kl: Option<f64>,
 
     /// How much work to spend: trial, quick, normal or thorough
     #[arg(long, value_name = "LEVEL", default_value = "normal", value_parser = parse_effort)]
@@ -110,44 +140,45 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    fn threads(&self) -> usize {
+    pub(super) fn threads(&self) -> usize {
         match self.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         }
     }
 
-    /// The job that drops layers, if that is asked for.
-    pub(super) fn layers_settings(&self) -> Option<LayersSettings> {
-        Some(LayersSettings {
-            layers: self.layers?,
+    pub(super) fn common(&self) -> CommonSettings {
+        CommonSettings {
             model: self.model.clone(),
             output: self.output.clone(),
-            texts: self.text.clone(),
+            text: JudgedText {
+                files: self.text.clone(),
+                weights: self.weights.clone(),
+                protected: self.protect.clone(),
+                limit: self.protect_kl,
+            },
             work: PruneWork::new(self.effort),
             seed: self.seed,
             threads: self.threads(),
             force: self.force,
             verify: !self.no_verify,
-        })
+        }
+    }
+
+    /// The job that drops single weights.
+    pub(super) fn sparsity_settings(&self, amount: Amount) -> SparsitySettings {
+        SparsitySettings { common: self.common(), effort: self.effort, amount }
     }
 
     /// The job that drops experts.
     pub(super) fn settings(&self) -> PruneSettings {
-        let threads = self.threads();
         PruneSettings {
-            model: self.model.clone(),
+            common: self.common(),
             // One of the two amounts is required.
             amount: self.experts.unwrap_or(Amount::Count(0)),
             per_layer: self.per_layer,
             min_experts: self.min_experts,
-            output: self.output.clone(),
-            texts: self.text.clone(),
-            work: PruneWork::new(self.effort),
-            seed: self.seed,
-            threads,
-            force: self.force,
-            verify: !self.no_verify,
+            max_spread: self.max_spread,
         }
     }
 

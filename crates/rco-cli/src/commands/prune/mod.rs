@@ -1,16 +1,19 @@
 //! `rco prune`: fewer experts or layers, exactly as many as asked for.
 
 mod args;
+mod experts;
 mod layers;
 mod report;
+mod sparsity;
 
 use std::fs;
 use std::path::Path;
 
 use rco_quant::job::Reporter;
-use rco_quant::prune::job::{check_output, written_plan};
-use rco_quant::prune::{PruneJob, PruneOutcome};
-use serde_json::{Map, Value, json};
+use rco_quant::prune::CommonSettings;
+use rco_quant::prune::made::{check_output, written_plan};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 pub(crate) use self::args::Args;
 use crate::commands::quantize::{Logged, Stages};
@@ -18,22 +21,50 @@ use crate::error::CliError;
 use crate::output::{self, Out};
 use crate::run_folder::{Description, RunFolder};
 
-/// What `plan.json` says it is.
-const FORMAT: &str = "rco-expert-plan";
-const VERSION: u32 = 1;
+/// Something that is dropped, from its command line to its outcome.
+trait Pruning: Sized {
+    type Outlook: Serialize;
+    type Outcome: Serialize;
+
+    /// Opens the inputs and checks what is asked for.
+    fn open(args: &Args) -> Result<Self, CliError>;
+
+    fn common(&self) -> &CommonSettings;
+
+    fn outlook(&self, out: &mut Out) -> Result<Self::Outlook, CliError>;
+
+    /// What goes, for the description of the run, and settings that change it.
+    fn budget(&self) -> (String, Value);
+
+    fn source_sha256(&self) -> Result<String, CliError>;
+
+    /// All of the work over the run folder, with the plan written into it.
+    fn make(
+        &self,
+        folder: &RunFolder,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Self::Outcome, CliError>;
+
+    fn report(out: &mut Out, outcome: &Self::Outcome) -> Result<(), CliError>;
+}
 
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
-    if let Some(settings) = args.layers_settings() {
-        return layers::run(args, settings);
+    if args.sparsity.is_some() {
+        drop_some::<sparsity::Sparsity>(args)
+    } else if args.layers.is_some() {
+        drop_some::<layers::Layers>(args)
+    } else {
+        drop_some::<experts::Experts>(args)
     }
-    let settings = args.settings();
+}
+
+fn drop_some<P: Pruning>(args: &Args) -> Result<(), CliError> {
     let (dir, kept) = args.folder();
-    check_targets(args, settings.output.as_deref(), &dir)?;
-    super::start_threads(settings.threads)?;
+    check_targets(args, &dir)?;
+    super::start_threads(args.threads())?;
     let mut out = if args.quiet || args.json { Out::none() } else { Out::stdout() };
-    let job = PruneJob::open(settings)?;
-    let outlook = job.outlook()?;
-    report::outlook(&mut out, &outlook, job.settings())?;
+    let job = P::open(args)?;
+    let outlook = job.outlook(&mut out)?;
     if args.dry_run {
         return if args.json {
             Out::stdout().json(&outlook)
@@ -45,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     let mut stages = Stages::new(args.quiet || args.json);
     let mut log = Logged::open(&dir.join("log.txt"), &mut stages)?;
     log.begin();
-    let done = take(&job, &dir, &folder, &mut log);
+    let done = job.make(&folder, &mut log);
     match &done {
         Ok(_) => log.write("prune: done"),
         Err(error) => log.write(&format!("prune: {error}")),
@@ -53,7 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     drop(log);
     stages.finish();
     let outcome = done?;
-    report::outcome(&mut out, &outcome)?;
+    P::report(&mut out, &outcome)?;
     if args.json {
         Out::stdout().json(&outcome)?;
     }
@@ -68,8 +99,8 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
 }
 
 /// Refuses to overwrite what is not meant.
-fn check_targets(args: &Args, output: Option<&Path>, dir: &Path) -> Result<(), CliError> {
-    let Some(path) = output.filter(|_| !args.dry_run) else { return Ok(()) };
+fn check_targets(args: &Args, dir: &Path) -> Result<(), CliError> {
+    let Some(path) = args.output.as_deref().filter(|_| !args.dry_run) else { return Ok(()) };
     // A run that was killed may have written its output already.
     let own = dir.join("run.json").exists() && written_plan(path).is_some();
     check_output(path, args.force || own)?;
@@ -77,56 +108,25 @@ fn check_targets(args: &Args, output: Option<&Path>, dir: &Path) -> Result<(), C
     output::check_target(path, true)
 }
 
-fn take(
-    job: &PruneJob,
-    dir: &Path,
-    folder: &RunFolder,
-    reporter: &mut dyn Reporter,
-) -> Result<PruneOutcome, CliError> {
-    let prepared = job.prepare(dir, reporter)?;
-    let found = job.search(&prepared, dir, reporter)?;
-    write_plan(&folder.plan(), job, &prepared.source_sha256, &found)?;
-    Ok(job.build(&prepared, found, reporter)?)
-}
-
-/// Writes which experts remain; nothing in the file depends on the clock.
-fn write_plan(
-    path: &Path,
-    job: &PruneJob,
-    sha256: &str,
-    found: &rco_core::search::SearchOutcome,
-) -> Result<(), CliError> {
-    let layers = job.map().layers().iter().zip(job.map().kept(&found.assignment));
-    let kept: Map<String, Value> =
-        layers.map(|(l, kept)| (l.layer.to_string(), json!(kept))).collect();
-    let plan = json!({
-        "format": FORMAT,
-        "version": VERSION,
-        "rco": env!("CARGO_PKG_VERSION"),
-        "model": { "sha256": sha256, "bytes": job.source().bytes() },
-        "sha256": job.plan_sha256(&found.assignment),
-        "heldout_kl": found.loss_heldout,
-        "method": found.method,
-        "found_by": found.origin,
-        "kept_experts": kept,
-    });
-    output::write_json(path, &plan)
-}
-
 /// What the run computes: the content of every input, and all settings that change it.
-fn describe(job: &PruneJob) -> Result<Description, CliError> {
-    let settings = job.settings();
+fn describe<P: Pruning>(job: &P) -> Result<Description, CliError> {
+    let CommonSettings { model, text, work, seed, .. } = job.common();
     let hash = |path: &Path| rco_quant::hash::sha256_file(path).map_err(CliError::from);
-    let texts = settings.texts.iter().map(|path| hash(path)).collect::<Result<Vec<_>, _>>()?;
-    let kept = json!({
-        "texts": texts,
-        "min_experts": settings.min_experts,
-        "work": settings.work,
-        "seed": settings.seed,
-    });
-    let layers = if settings.per_layer { "in each layer alike" } else { "in all" };
-    let budget = json!(format!("experts: {} {layers}", settings.amount));
+    let hashes = |files: &[std::path::PathBuf]| {
+        files.iter().map(|path| hash(path)).collect::<Result<Vec<_>, _>>()
+    };
+    let (budget, own) = job.budget();
+    let mut kept = json!({ "texts": hashes(&text.files)?, "work": work, "seed": seed });
+    if let (Some(kept), Value::Object(own)) = (kept.as_object_mut(), own) {
+        kept.extend(own);
+        if !text.weights.is_empty() {
+            kept.insert("weights".to_owned(), json!(text.weights));
+        }
+        // With another limit only the search is another, which has a folder for each.
+        if text.limit.is_some() {
+            kept.insert("protected".to_owned(), json!(hashes(&text.protected)?));
+        }
+    }
     let command = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
-    let sha256 = job.source().sha256()?;
-    Ok(Description::new(&settings.model, &sha256, budget, kept, command))
+    Ok(Description::new(model, &job.source_sha256()?, json!(budget), kept, command))
 }

@@ -87,7 +87,7 @@ fn kept_metadata(source: &GgufModel, kept: &[usize]) -> Result<Metadata, PruneEr
 }
 
 /// The block of a tensor, and the rest of its name.
-fn block_of(name: &str) -> Option<(usize, &str)> {
+pub(super) fn block_of(name: &str) -> Option<(usize, &str)> {
     let (block, rest) = name.strip_prefix("blk.")?.split_once('.')?;
     Some((block.parse().ok()?, rest))
 }

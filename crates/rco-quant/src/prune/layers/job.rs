@@ -1,29 +1,23 @@
 //! From a model and a number of layers to a shorter model that has been read again.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use rco_core::Assignment;
 use rco_core::search::{CheckpointSettings, Fanout, JsonlHistory, SearchOutcome, search};
 use rco_formats::atomic::WriteOptions;
-use rco_formats::gguf::GgufModel;
 use serde::Serialize;
 
-use super::cut;
 use super::objective::{LayersLoss, Shortened, kept, plan_without, problem};
+use super::{cut, folder};
 use crate::error::QuantError;
 use crate::hash::sha256;
 use crate::job::Reporter;
-use crate::prune::PruneError;
-use crate::prune::effort::PruneWork;
-use crate::prune::job::{DomainScore, WrittenCheck, score_domains, written_plan};
+use crate::prune::made::{Made, check_kind};
+use crate::prune::reference::Reference;
 use crate::prune::source::Source;
-use crate::prune::texts::{PruneTexts, TextOrder};
+use crate::prune::{CommonSettings, PruneError};
 use crate::samples::SampleFile;
-use crate::states::StateCache;
-use crate::teacher::Teacher;
-use crate::verify::{Verified, verify};
 
 /// Blocks that remain at least: without any there is no model.
 const LEAST: usize = 1;
@@ -31,24 +25,10 @@ const LEAST: usize = 1;
 /// What a job is asked to do.
 #[derive(Debug, Clone)]
 pub struct LayersSettings {
-    /// The model: a GGUF file.
-    pub model: PathBuf,
+    /// Model, texts, output, work.
+    pub common: CommonSettings,
     /// Layers to drop.
     pub layers: u64,
-    /// The file to write; `None` only looks ahead.
-    pub output: Option<PathBuf>,
-    /// Texts, one for each domain; none takes text that the model itself writes.
-    pub texts: Vec<PathBuf>,
-    /// How much work to spend.
-    pub work: PruneWork,
-    /// Seed of all random numbers.
-    pub seed: u64,
-    /// Threads of the runtime.
-    pub threads: usize,
-    /// Overwrite the output.
-    pub force: bool,
-    /// Compare the file with the original in llama.cpp.
-    pub verify: bool,
 }
 
 /// A job whose inputs have been opened and checked, as far as headers say.
@@ -56,8 +36,6 @@ pub struct LayersSettings {
 pub struct LayersJob {
     settings: LayersSettings,
     source: Source,
-    file: Arc<GgufModel>,
-    shortened: Shortened,
 }
 
 /// What a job would do.
@@ -71,8 +49,9 @@ pub struct LayersOutlook {
     pub dropped: u64,
     /// Bytes of the source.
     pub source_bytes: u64,
-    /// Bytes of the smallest and of the largest file that may come out.
-    pub output_bytes: (u64, u64),
+    /// Bytes of the smallest and of the largest file or folder that may come out; nothing for a
+    /// folder of several files of tensors.
+    pub output_bytes: Option<(u64, u64)>,
     /// Tokens that are computed forwards, about.
     pub tokens: u64,
 }
@@ -80,51 +59,34 @@ pub struct LayersOutlook {
 /// What a job has made.
 #[derive(Debug, Clone, Serialize)]
 pub struct LayersOutcome {
-    /// SHA-256 of the source.
-    pub source_sha256: String,
-    /// Bytes of the source.
-    pub source_bytes: u64,
-    /// The file that was written.
-    pub path: Option<PathBuf>,
-    /// Its bytes.
-    pub bytes: Option<u64>,
+    /// The model that was written, and how it was found.
+    #[serde(flatten)]
+    pub made: Made,
     /// Layers that went, as they were numbered.
     pub dropped: Vec<usize>,
-    /// SHA-256 of the plan.
-    pub plan_sha256: String,
-    /// The search.
-    pub search: SearchOutcome,
-    /// What was written, read again and scored by domain.
-    pub domains: Vec<DomainScore>,
-    /// The file in llama.cpp.
-    pub verified: Option<Verified>,
-}
-
-/// Everything that a search needs.
-struct Prepared {
-    sha256: String,
-    texts: PruneTexts,
-    teacher: Teacher,
-    origin: String,
 }
 
 impl LayersJob {
     /// Opens the model and checks that so many layers can go.
     ///
     /// # Errors
-    /// A model that cannot be read or is no GGUF file, or a number that leaves nothing.
+    /// A model that cannot be read, a number that leaves nothing, an output of another kind.
     pub fn open(settings: LayersSettings) -> Result<Self, PruneError> {
-        let source = Source::open(&settings.model)?;
-        let Some(file) = source.gguf().cloned() else {
-            return Err(PruneError::LayersOfFolder { path: settings.model });
-        };
-        let shortened = Shortened::new(Arc::clone(&file))?;
-        let (blocks, asked) = (shortened.blocks(), settings.layers);
+        let CommonSettings { model, output, text, .. } = &settings.common;
+        text.check()?;
+        let source = Source::open(model)?;
+        if let Some(file) = source.gguf() {
+            cut::blocks(file)?;
+        } else if text.files.is_empty() {
+            return Err(PruneError::NoText);
+        }
+        let (blocks, asked) = (source.config().blocks.len(), settings.layers);
         let most = (blocks - LEAST) as u64;
         if asked == 0 || asked > most {
             return Err(PruneError::Layers { asked, blocks: blocks as u64, most });
         }
-        Ok(Self { settings, source, file, shortened })
+        check_kind(&source, output.as_deref())?;
+        Ok(Self { settings, source })
     }
 
     /// The settings.
@@ -140,13 +102,17 @@ impl LayersJob {
         self.source.sha256()
     }
 
+    fn blocks(&self) -> usize {
+        self.source.config().blocks.len()
+    }
+
     fn remaining(&self) -> usize {
-        self.shortened.blocks() - self.settings.layers as usize
+        self.blocks() - self.settings.layers as usize
     }
 
     /// Candidates of every step of the elimination: the blocks that cost least by themselves.
     fn tried(&self) -> usize {
-        (self.settings.work.polish as usize / 8).clamp(2, self.shortened.blocks())
+        (self.settings.common.work.polish as usize / 8).clamp(2, self.blocks())
     }
 
     /// What the job would do. Reads nothing but headers.
@@ -154,24 +120,18 @@ impl LayersJob {
     /// # Errors
     /// Sizes that overflow.
     pub fn outlook(&self) -> Result<LayersOutlook, PruneError> {
-        let (blocks, work) = (self.shortened.blocks(), self.settings.work);
-        let mut each: Vec<u64> = vec![0; blocks];
-        for (_, info) in self.file.tensors() {
-            let block = info.spec.name.strip_prefix("blk.").and_then(|n| n.split_once('.'));
-            let block = block.and_then(|(block, _)| block.parse::<usize>().ok());
-            if let Some(sum) = block.and_then(|block| each.get_mut(block)) {
-                *sum += info.length;
-            }
-        }
+        let (blocks, work) = (self.blocks(), self.settings.common.work);
         let mut order: Vec<usize> = (0..blocks).collect();
+        let each = self.bytes_of_blocks();
         order.sort_by_key(|&block| (each[block], block));
-        let size = |kept: &[usize]| -> Result<u64, PruneError> {
+        let size = |kept: &[usize]| -> Result<Option<u64>, PruneError> {
             let mut kept = kept.to_vec();
             kept.sort_unstable();
-            Ok(cut::writer(&self.file, &kept, None, self.settings.seed)?.file_size()?)
+            self.predicted_bytes(&kept)
         };
         let remaining = self.remaining();
-        let output_bytes = (size(&order[..remaining])?, size(&order[blocks - remaining..])?);
+        let ends = (size(&order[..remaining])?, size(&order[blocks - remaining..])?);
+        let output_bytes = ends.0.zip(ends.1);
         let singles = blocks + (self.settings.layers as usize - 1) * self.tried();
         let passes = singles as u64 + work.steps + work.polish;
         let window = self.source.window(work.window) as u64;
@@ -185,6 +145,38 @@ impl LayersJob {
         })
     }
 
+    /// Bytes of the tensors of every block.
+    fn bytes_of_blocks(&self) -> Vec<u64> {
+        let mut each = vec![0; self.blocks()];
+        let mut add = |block: Option<usize>, bytes: u64| {
+            if let Some(sum) = block.and_then(|block| each.get_mut(block)) {
+                *sum += bytes;
+            }
+        };
+        if let Some(file) = self.source.gguf() {
+            for (_, info) in file.tensors() {
+                add(cut::block_of(&info.spec.name).map(|(block, _)| block), info.length);
+            }
+        } else if let Some(hf) = self.source.folder() {
+            for (_, tensor) in hf.tensors() {
+                let block = folder::block_of(&tensor.name).map(|(_, block, _)| block);
+                add(block, tensor.elements() * tensor.dtype.bits() / 8);
+            }
+        }
+        each
+    }
+
+    /// Bytes of the output of a plan; nothing for a folder of several files of tensors.
+    fn predicted_bytes(&self, kept: &[usize]) -> Result<Option<u64>, PruneError> {
+        if let Some(file) = self.source.gguf() {
+            let writer = cut::writer(file, kept, None, self.settings.common.seed)?;
+            return Ok(Some(writer.file_size()?));
+        }
+        let Some(hf) = self.source.folder() else { return Ok(None) };
+        let files = folder::plan(hf, self.source.config(), kept, &sha256(b""))?;
+        files.bytes(hf.path())
+    }
+
     /// All of it in order, over the run folder.
     ///
     /// # Errors
@@ -194,30 +186,16 @@ impl LayersJob {
         folder: &Path,
         reporter: &mut dyn Reporter,
     ) -> Result<LayersOutcome, PruneError> {
-        let prepared = self.prepare(folder, reporter)?;
-        let found = self.search(&prepared, folder, reporter)?;
-        self.build(&prepared, found, reporter)
-    }
-
-    fn prepare(&self, folder: &Path, reporter: &mut dyn Reporter) -> Result<Prepared, PruneError> {
-        let Self { settings, source, .. } = self;
-        let work = settings.work;
-        reporter.stage("reading the model", None);
-        let sha256 = source.sha256()?;
-        source.check_finite()?;
-        let original = source.model()?;
-        reporter.stage("preparing text", None);
-        let LayersSettings { texts, seed, threads, .. } = settings;
-        let order = TextOrder { files: texts, seed: *seed, threads: *threads };
-        let window = source.window(work.window);
-        let texts = PruneTexts::new(source, &order, &work, window, folder, reporter)?;
-        let (calibration, heldout) = texts.batches(work.together)?;
-        reporter.stage("original model", Some((calibration.len() + heldout.len()) as u64));
-        let origin = format!("{sha256} {} {}", texts.sha256(), work.together);
-        let mut cache = StateCache::open(&folder.join("teacher"), &origin)?;
-        let mut advance = |done: usize| reporter.advance(done as u64, "");
-        let teacher = Teacher::new(&original, calibration, heldout, &mut cache, &mut advance)?;
-        Ok(Prepared { sha256, texts, teacher, origin })
+        let common = &self.settings.common;
+        let reference = Reference::new(&self.source, common, folder, reporter)?;
+        let found = self.search(&reference, folder, reporter)?;
+        let kept = kept(self.blocks(), &found.assignment);
+        let sha256 = plan_sha256(&kept);
+        let write = |path: &Path, options| self.write(path, &kept, &sha256, options);
+        let (source, plan) = (&self.source, sha256.clone());
+        let made = Made::new(source, common, &reference, found, plan, write, reporter)?;
+        let dropped = (0..self.blocks()).filter(|block| !kept.contains(block)).collect();
+        Ok(LayersOutcome { made, dropped })
     }
 
     /// Searches the plan. Dropping blocks has no derivative, so the search starts from what each
@@ -225,17 +203,19 @@ impl LayersJob {
     /// what plans are measured to lose.
     fn search(
         &self,
-        prepared: &Prepared,
+        reference: &Reference,
         folder: &Path,
         reporter: &mut dyn Reporter,
     ) -> Result<SearchOutcome, PruneError> {
-        let Prepared { teacher, origin, .. } = prepared;
-        let (blocks, work, seed) =
-            (self.shortened.blocks(), self.settings.work, self.settings.seed);
-        let batches = teacher.calibration.len();
-        let of_losses = sha256(format!("layers {origin}").as_bytes());
+        let (blocks, common) = (self.blocks(), &self.settings.common);
+        let work = common.work;
+        let shortened = Shortened::new(&self.source, &reference.original);
+        let origin = &reference.origin;
+        let mut of_losses = format!("layers {origin}");
+        reference.aim.describe(&mut of_losses);
+        let of_losses = sha256(of_losses.as_bytes());
         let mut losses = SampleFile::open(&folder.join("losses.jsonl"), &of_losses, 1)?;
-        let measure = LayersLoss::new(&self.shortened, teacher, batches, &[], Vec::new(), origin);
+        let measure = LayersLoss::new(shortened, reference, &[], Vec::new());
         // Losses come in an order that follows from themselves, so a list is enough to go on.
         let mut next = 0;
         let mut loss = |dropped: &[usize]| -> Result<f64, PruneError> {
@@ -253,10 +233,10 @@ impl LayersJob {
             singles.push(loss(&[block])?);
         }
         let known = self.known(&singles, &mut loss, reporter)?;
-        let mut loss = LayersLoss::new(&self.shortened, teacher, batches, &singles, known, origin);
-        let run = folder.join("search");
+        let mut loss = LayersLoss::new(shortened, reference, &singles, known);
+        let run = reference.aim.search_folder(folder);
         std::fs::create_dir_all(&run).map_err(QuantError::io(&run, "creating the folder"))?;
-        let mut settings = work.search(seed);
+        let mut settings = work.search(common.seed);
         settings.refine.plans = work.steps + work.polish;
         settings.refine.spread = 1.0;
         settings.checkpoint = Some(CheckpointSettings::new(&run));
@@ -264,7 +244,10 @@ impl LayersJob {
         let mut history = JsonlHistory::new(run.join("history.jsonl"));
         let mut watching = reporter.observer();
         let mut observers = Fanout(vec![&mut *watching, &mut history]);
-        Ok(search(&problem, &mut loss, &settings, &mut observers)?)
+        let found = search(&problem, &mut loss, &settings, &mut observers)?;
+        let plan = kept(blocks, &found.assignment);
+        reference.check_limits(&found, || shortened.model(&plan))?;
+        Ok(found)
     }
 
     /// Plans that others use: the last layers but one, a run of neighbours that cost least by
@@ -307,58 +290,38 @@ impl LayersJob {
         Ok(out)
     }
 
-    /// SHA-256 of a plan: of a line `layer` for each that remains.
-    fn plan_sha256(kept: &[usize]) -> String {
-        let mut text = String::new();
-        for layer in kept {
-            let _ = writeln!(text, "layer {layer}");
-        }
-        sha256(text.as_bytes())
-    }
-
-    fn build(
+    /// Writes file or folder; gives its bytes, which are those predicted.
+    fn write(
         &self,
-        prepared: &Prepared,
-        search: SearchOutcome,
-        reporter: &mut dyn Reporter,
-    ) -> Result<LayersOutcome, PruneError> {
-        let blocks = self.shortened.blocks();
-        let kept = kept(blocks, &search.assignment);
-        let plan_sha256 = Self::plan_sha256(&kept);
-        let mut outcome = LayersOutcome {
-            source_sha256: prepared.sha256.clone(),
-            source_bytes: self.source.bytes(),
-            path: self.settings.output.clone(),
-            bytes: None,
-            dropped: (0..blocks).filter(|block| !kept.contains(block)).collect(),
-            plan_sha256,
-            search,
-            domains: Vec::new(),
-            verified: None,
+        path: &Path,
+        kept: &[usize],
+        sha256: &str,
+        options: WriteOptions,
+    ) -> Result<u64, PruneError> {
+        let expected = self.predicted_bytes(kept)?;
+        let found = if let Some(file) = self.source.gguf() {
+            let writer = cut::writer(file, kept, Some(sha256), self.settings.common.seed)?;
+            writer.write(path, options)?
+        } else if let Some(hf) = self.source.folder() {
+            let files = folder::plan(hf, self.source.config(), kept, sha256)?;
+            files.write(path, options)?
+        } else {
+            0
         };
-        let Some(path) = &self.settings.output else { return Ok(outcome) };
-        reporter.stage("writing", None);
-        let sha256 = &outcome.plan_sha256;
-        // A run that was killed after this point finds its output there, and writes it again.
-        let force = self.settings.force || written_plan(path).is_some_and(|found| found == *sha256);
-        let writer = cut::writer(&self.file, &kept, Some(sha256), self.settings.seed)?;
-        outcome.bytes = Some(writer.write(path, WriteOptions { force })?);
-
-        let Prepared { texts, teacher, .. } = prepared;
-        reporter.stage("reading it again", Some(teacher.heldout.len() as u64));
-        let written = Source::open(path)?.model()?;
-        let (domains, mean) = score_domains(teacher, texts, &written, reporter)?;
-        WrittenCheck { path, found: mean, expected: outcome.search.loss_heldout }.check()?;
-        outcome.domains = domains;
-        if self.settings.verify {
-            reporter.stage("checking in llama.cpp", None);
-            let (windows, threads) = (self.settings.work.verified, self.settings.threads);
-            let original = self.source.model()?;
-            let source = self.source.path();
-            let prompt = &texts.prompt;
-            outcome.verified =
-                Some(verify(source, path, &original, &written, teacher, windows, threads, prompt)?);
+        match expected {
+            Some(expected) if expected != found => {
+                Err(QuantError::SizeDiffers { path: path.to_owned(), expected, found }.into())
+            }
+            _ => Ok(found),
         }
-        Ok(outcome)
     }
+}
+
+/// SHA-256 of a plan: of a line `layer` for each that remains.
+fn plan_sha256(kept: &[usize]) -> String {
+    let mut text = String::new();
+    for layer in kept {
+        let _ = writeln!(text, "layer {layer}");
+    }
+    sha256(text.as_bytes())
 }

@@ -5,18 +5,21 @@ use std::sync::Arc;
 
 use rco_core::search::{Draw, Evaluation, Objective, ObjectiveError, Split};
 use rco_core::{Assignment, Budget, GroupSpec, OptionSpec, Problem};
-use rco_formats::gguf::GgufModel;
 use rco_model::Model;
 use rco_model::config::ModelConfig;
 use rco_model::engine::Settings;
 use rco_model::weights::GgufWeights;
 
 use super::cut;
+use super::folder::kept_config;
 use crate::error::QuantError;
 use crate::hash::sha256;
 use crate::prune::PruneError;
+use crate::prune::aim::Aim;
 use crate::prune::experts::{DROP, KEEP};
-use crate::teacher::{Taught, Teacher};
+use crate::prune::reference::Reference;
+use crate::prune::source::Source;
+use crate::teacher::Teacher;
 
 /// The problem: a group for each block, which is dropped or kept; exactly `kept` remain.
 ///
@@ -43,34 +46,36 @@ pub fn plan_without(blocks: usize, dropped: &[usize]) -> Assignment {
     Assignment::new((0..blocks).map(|block| option(block) as u32).collect::<Vec<u32>>())
 }
 
-/// A GGUF model that can be run without some of its blocks.
-#[derive(Debug, Clone)]
-pub struct Shortened {
-    source: Arc<GgufModel>,
-    blocks: usize,
+/// A model that can be run without some of its blocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Shortened<'a> {
+    source: &'a Source,
+    /// The weights of a folder, in memory if they are few.
+    original: &'a Model,
 }
 
-impl Shortened {
-    /// A model whose blocks are named in its metadata.
-    ///
-    /// # Errors
-    /// [`PruneError::NoBlocks`].
-    pub fn new(source: Arc<GgufModel>) -> Result<Self, PruneError> {
-        let blocks = cut::blocks(&source)?;
-        Ok(Self { source, blocks })
+impl<'a> Shortened<'a> {
+    /// `original` is the model of `source`.
+    pub fn new(source: &'a Source, original: &'a Model) -> Self {
+        Self { source, original }
     }
 
     /// Its blocks.
     pub fn blocks(&self) -> usize {
-        self.blocks
+        self.source.config().blocks.len()
     }
 
-    /// The model that keeps these blocks.
+    /// The model that keeps these blocks: what would be written, read where it lies.
     ///
     /// # Errors
     /// A configuration that what remains does not fit.
     pub fn model(&self, kept: &[usize]) -> Result<Model, PruneError> {
-        let file = cut::model(&self.source, kept)?;
+        if let Some(folder) = self.source.folder() {
+            let (_, config) = kept_config(folder, self.source.config(), kept)?;
+            return Ok(self.original.with_blocks(Arc::new(config), kept.to_vec())?);
+        }
+        let Some(file) = self.source.gguf() else { return Ok(self.original.clone()) };
+        let file = cut::model(file, kept)?;
         let config = ModelConfig::from_gguf(&file)?;
         let weights = GgufWeights::new(Arc::new(file), &config)?;
         Ok(Model::new(Arc::new(config), Arc::new(weights), Settings::default())?)
@@ -80,8 +85,9 @@ impl Shortened {
 /// Mean KL of plans from the original model.
 #[derive(Debug)]
 pub struct LayersLoss<'a> {
-    shortened: &'a Shortened,
+    shortened: Shortened<'a>,
     teacher: &'a Teacher,
+    aim: &'a Aim,
     /// Batches of the calibration text that plans are measured on.
     measured: usize,
     scores: Vec<f64>,
@@ -93,12 +99,10 @@ impl<'a> LayersLoss<'a> {
     /// A loss with what dropping each block by itself costs (`singles`) and plans known from
     /// elsewhere.
     pub fn new(
-        shortened: &'a Shortened,
-        teacher: &'a Teacher,
-        measured: usize,
+        shortened: Shortened<'a>,
+        reference: &'a Reference,
         singles: &[f64],
         known: Vec<(String, Assignment)>,
-        origin: &str,
     ) -> Self {
         let mut scores = Vec::with_capacity(2 * singles.len());
         for &single in singles {
@@ -106,31 +110,33 @@ impl<'a> LayersLoss<'a> {
             options[DROP] = single;
             scores.extend(options);
         }
+        let Reference { teacher, aim, origin, .. } = reference;
+        let measured = teacher.calibration.len();
         let mut text = format!("layers {origin} {measured}");
+        aim.describe(&mut text);
         for score in &scores {
             let _ = write!(text, " {:016x}", score.to_bits());
         }
         let fingerprint = sha256(text.as_bytes());
-        Self { shortened, teacher, measured, scores, known, fingerprint }
+        Self { shortened, teacher, aim, measured, scores, known, fingerprint }
     }
 
-    /// Mean KL of the model that keeps these blocks on the calibration windows.
+    /// Loss of the model that keeps these blocks on the calibration windows.
     ///
     /// # Errors
     /// Whatever the model meets.
     pub fn measure(&self, kept: &[usize]) -> Result<f64, PruneError> {
-        self.mean(kept, &self.teacher.calibration, self.measured)
+        self.judged(kept, Split::Calibration)
     }
 
-    fn mean(&self, kept: &[usize], taught: &Taught, batches: usize) -> Result<f64, PruneError> {
+    fn judged(&self, kept: &[usize], split: Split) -> Result<f64, PruneError> {
+        let (taught, batches) = match split {
+            Split::HeldOut => (&self.teacher.heldout, self.teacher.heldout.len()),
+            _ => (&self.teacher.calibration, self.measured),
+        };
         let model = self.shortened.model(kept)?;
-        let (mut sum, mut tokens) = (0.0, 0);
-        let batches = 0..batches.min(taught.len());
-        for report in self.teacher.losses(&model, taught, batches).map_err(QuantError::from)? {
-            sum += report.tokens.iter().map(|t| t.loss).sum::<f64>();
-            tokens += report.tokens.len();
-        }
-        Ok(sum / tokens.max(1) as f64)
+        let reports = self.teacher.losses(&model, taught, 0..batches).map_err(QuantError::from)?;
+        Ok(self.aim.loss(&self.aim.sums(taught, &reports), split))
     }
 }
 
@@ -144,12 +150,8 @@ impl Objective for LayersLoss<'_> {
     }
 
     fn loss(&mut self, plan: &Assignment, split: Split) -> Result<f64, ObjectiveError> {
-        let (taught, batches) = match split {
-            Split::HeldOut => (&self.teacher.heldout, self.teacher.heldout.len()),
-            _ => (&self.teacher.calibration, self.measured),
-        };
-        let kept = kept(self.shortened.blocks, plan);
-        self.mean(&kept, taught, batches).map_err(|error| ObjectiveError {
+        let kept = kept(self.shortened.blocks(), plan);
+        self.judged(&kept, split).map_err(|error| ObjectiveError {
             message: error.to_string(),
             source: Some(Box::new(error)),
         })

@@ -75,7 +75,7 @@ def main():
     windows = [ids[64 * i : 64 * (i + 1)] for i in range(4)]
     teacher = load_stock(original)
     failed = False
-    for kind, load in (("uniform", load_stock), ("uneven", load_uneven), ("layers", load_stock)):
+    for kind, load in (("uniform", load_stock), ("uneven", load_uneven), ("layers", load_stock), ("zeros", load_stock)):
         folder = work / kind
         student = load(folder)
         config = json.loads((folder / "config.json").read_text())

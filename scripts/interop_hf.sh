@@ -19,7 +19,8 @@ common=(--experts "$amount" --text assets/text/novels-calibration.txt --effort t
 "$rco" prune "$model" "${common[@]}" --per-layer -o "$work/uniform"
 "$rco" prune "$model" "${common[@]}" -o "$work/uneven"
 "$rco" prune "$model" --layers 1 "${common[@]:2}" -o "$work/layers"
-for kind in uniform uneven layers; do
+"$rco" prune "$model" --sparsity 40% "${common[@]:2}" -o "$work/zeros"
+for kind in uniform uneven layers zeros; do
     "$rco" eval "$work/$kind" --against "$model" --text assets/text/novels.txt \
         --windows 4 --window 64 --json > "$work/$kind.json"
 done

@@ -199,6 +199,7 @@ fn prune_code(error: &PruneError) -> u8 {
         | PruneError::Protection { .. }
         | PruneError::OnlyProtected
         | PruneError::SparsityCount
+        | PruneError::SparsityText
         | PruneError::SparsityOfGguf { .. }
         | PruneError::NoText
         | PruneError::Place(PlaceError::Exists { .. } | PlaceError::NoModel { .. }) => 2,

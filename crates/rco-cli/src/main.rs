@@ -22,7 +22,7 @@ use commands::quantize::Step;
 /// Chooses one option for each group so that the loss is smallest and the cost stays
 /// within the budget, to the unit.
 #[derive(Debug, Parser)]
-#[command(version, about, propagate_version = true, after_help = EXIT_CODES)]
+#[command(name = "rco", version, about, propagate_version = true, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -68,7 +68,7 @@ pub struct PruneRow {
     /// Of these, gradients.
     pub gradients: u64,
     /// Evaluations after which its best plan was as good as that of `rco prune` on the
-    /// calibration text; empty if never.
+    /// calibration text; empty if never, and for plans that no search made.
     pub equal_after: Option<u64>,
     /// Seconds of the search alone.
     pub seconds: f64,
@@ -97,6 +97,29 @@ impl Observer for Reached {
         if self.after.is_none() && event.best.is_some_and(|best| best <= self.target) {
             self.after = Some(event.evaluations);
             return Ok(Control::Finish);
+        }
+        Ok(Control::Continue)
+    }
+}
+
+/// Notes how good the best plan was after how many evaluations.
+#[derive(Default)]
+struct Progress(Vec<(u64, f64)>);
+
+impl Progress {
+    /// Evaluations after which a plan as good as `target` was there.
+    fn reached(&self, target: Option<f64>) -> Option<u64> {
+        let target = target?;
+        self.0.iter().find(|(_, best)| *best <= target).map(|(evaluations, _)| *evaluations)
+    }
+}
+
+impl Observer for Progress {
+    fn on_step(&mut self, event: &StepEvent) -> std::io::Result<Control> {
+        if let Some(best) = event.best
+            && self.0.last().is_none_or(|(_, last)| best < *last)
+        {
+            self.0.push((event.evaluations, best));
         }
         Ok(Control::Continue)
     }
@@ -249,11 +272,12 @@ impl Bench<'_> {
             loss = loss.with_form(form, curved);
         }
         let begun = Instant::now();
-        let mut silent = rco_core::search::Silent;
-        let outcome = search(&problem, &mut loss, settings, &mut silent)?;
+        let mut progress = Progress::default();
+        let outcome = search(&problem, &mut loss, settings, &mut progress)?;
         let seconds = begun.elapsed().as_secs_f64();
         let plan = outcome.assignment.clone();
-        self.judge(amount, budget, name, &plan, Some((&outcome, seconds, None)))?;
+        let after = progress.reached(outcome.loss_calibration);
+        self.judge(amount, budget, name, &plan, Some((&outcome, seconds, after)))?;
         Ok(outcome)
     }
 

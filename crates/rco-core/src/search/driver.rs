@@ -370,8 +370,7 @@ impl Driver<'_> {
     /// Chooses among the plans found.
     fn finish(mut self) -> Result<SearchOutcome, SearchError> {
         self.oracle.state.ceiling = self.settings.evaluations;
-        let (shortlist, within) = (self.settings.shortlist, self.settings.choose_within);
-        let candidates = select(&mut self.oracle, shortlist, within)?;
+        let candidates = select(&mut self.oracle, self.settings)?;
         let counts = self.oracle.counts();
         let best = candidates[0].clone();
         let budgets = self.problem.budgets().iter();

@@ -4,16 +4,18 @@ use super::error::SearchError;
 use super::memory::Plan;
 use super::oracle::{Oracle, Sample};
 use super::outcome::Candidate;
+use super::settings::SearchSettings;
 
 /// Measures the results of all methods and the best other plans on the held-out
-/// split and returns them, best first: by held-out loss, then by calibration loss,
-/// then by cost, then by age. Plans whose calibration loss is more than `within` times the
+/// split and returns them, best first: by held-out loss, with that on the calibration split at
+/// the share of `settings`, then by calibration loss, then by cost, then by age. Plans whose calibration loss is more than `within` times the
 /// smallest are left out.
 pub(crate) fn select(
     oracle: &mut Oracle<'_>,
-    shortlist: usize,
-    within: Option<f64>,
+    settings: &SearchSettings,
 ) -> Result<Vec<Candidate>, SearchError> {
+    let (shortlist, within) = (settings.shortlist, settings.choose_within);
+    let share = settings.choose_calibration;
     let memory = &oracle.state.memory;
     let ranked = memory.ranked();
     let others = ranked.iter().filter(|&&n| !memory.plans()[n].result).take(shortlist);
@@ -37,9 +39,10 @@ pub(crate) fn select(
 
     // The calibration loss of the best is reported, and it decides between equals.
     let best = losses.iter().copied().fold(f64::INFINITY, f64::min);
-    let tied: Vec<usize> = (0..plans.len()).filter(|&n| losses[n] == best).collect();
+    let needed = |n: &usize| share > 0.0 || losses[*n] == best;
+    let needed: Vec<usize> = (0..plans.len()).filter(needed).collect();
     let mut calibration: Vec<Option<f64>> = plans.iter().map(|p| p.calibration).collect();
-    for n in tied {
+    for n in needed {
         if calibration[n].is_none() {
             let plan = std::slice::from_ref(&plans[n].choices);
             calibration[n] = oracle.losses(plans[n].method, plan, Sample::Calibration)?.pop();
@@ -68,8 +71,13 @@ pub(crate) fn select(
         .collect();
     out.sort_by(|(age_a, a), (age_b, b)| {
         let calibration = |c: &Candidate| c.loss_calibration.unwrap_or(f64::INFINITY);
-        a.loss_heldout
-            .total_cmp(&b.loss_heldout)
+        // Without room to measure the one, the other stands for both.
+        let judged = |c: &Candidate| {
+            let calibration = c.loss_calibration.unwrap_or(c.loss_heldout);
+            share * calibration + (1.0 - share) * c.loss_heldout
+        };
+        judged(a)
+            .total_cmp(&judged(b))
             .then_with(|| calibration(a).total_cmp(&calibration(b)))
             .then_with(|| a.costs.cmp(&b.costs))
             .then(age_a.cmp(age_b))

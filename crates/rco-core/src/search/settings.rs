@@ -46,6 +46,11 @@ pub struct SearchSettings {
     /// times the smallest, where that is above 0: for losses that are 0 at best, such as
     /// divergences. `None`, the default, leaves out none.
     pub choose_within: Option<f64>,
+    /// Share of the calibration loss in the final choice, from 0 (the default: the held-out
+    /// loss alone) to 1. What was searched on the calibration split looks better there than it
+    /// is; but where few plans were tried and both splits are small, their mean is the less
+    /// noisy judge.
+    pub choose_calibration: f64,
     /// The RCO optimiser.
     pub rco: RcoSettings,
     /// How RCO starts.
@@ -73,6 +78,7 @@ impl Default for SearchSettings {
             memory: 64,
             shortlist: 8,
             choose_within: None,
+            choose_calibration: 0.0,
             rco: RcoSettings::default(),
             warm_start: WarmStartSettings::default(),
             refine: RefineSettings::default(),
@@ -255,6 +261,13 @@ impl SearchSettings {
                 setting: "polish.share",
                 expected: "at least 0 and below 1",
                 found: self.polish.share.to_string(),
+            });
+        }
+        if !(0.0..=1.0).contains(&self.choose_calibration) {
+            return Err(SearchError::Setting {
+                setting: "choose_calibration",
+                expected: "from 0 to 1",
+                found: self.choose_calibration.to_string(),
             });
         }
         self.rco.validate()?;

@@ -212,6 +212,9 @@ pub enum PruneError {
     /// A number of weights instead of a share.
     #[error("--sparsity is a share of the weights, such as 50%")]
     SparsityCount,
+    /// Texts of different weight, or protected ones.
+    #[error("--sparsity counts all texts alike: leave out --weights and --protect")]
+    SparsityText,
     /// A GGUF file has no use for zeros.
     #[error(
         "{path} is a GGUF file: its types store zeros like all weights; give a Hugging Face folder"

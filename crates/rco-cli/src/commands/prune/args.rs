@@ -41,12 +41,12 @@ A run with --run that was interrupted or killed goes on when the same command is
 
 /// Drop experts of a mixture, whole layers, or single weights, exactly as many as asked for
 ///
-/// Chooses which experts, layers or weights of MODEL to keep so that the model changes least: the loss is
-/// the Kullback-Leibler divergence from the original on text. Tokens are routed as they will be
-/// without the dropped experts, all choices together, and the rankings in use (router
+/// Chooses which experts, layers or weights of MODEL to keep so that the model changes least: the
+/// loss is the Kullback-Leibler divergence from the original on text. Tokens are routed as they
+/// will be without the dropped experts, all choices together, and the rankings in use (router
 /// frequency and mass, REAP) are among the candidates, so that the result is never worse than
-/// theirs on held-out text. Removes the experts from the file, reads it again and scores it; a
-/// GGUF file in llama.cpp as well.
+/// theirs on the text that decides. Writes the model without them, reads it again and scores it;
+/// a GGUF file in llama.cpp as well.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 #[command(group = clap::ArgGroup::new("amount").required(true).args(["experts", "layers", "sparsity"]))]

@@ -226,17 +226,18 @@ fn domains(out: &mut Out, scores: &[DomainScore]) -> Result<(), CliError> {
 
 /// The plans of a search that came nearest.
 fn candidates(out: &mut Out, search: &SearchOutcome) -> Result<(), CliError> {
-    out.heading("Candidates, best first")?;
-    let mut table = Columns::new(&["method", "made by", "held-out KL"], 2);
-    for Candidate { method, origin, loss_heldout, .. } in
+    out.heading("Candidates, best first by the mean of both texts")?;
+    let mut table = Columns::new(&["method", "made by", "held-out KL", "calibration KL"], 2);
+    for Candidate { method, origin, loss_heldout, loss_calibration, .. } in
         search.candidates.iter().take(MAX_CANDIDATES)
     {
-        let kl = if *loss_heldout < OVER_LIMIT {
+        let heldout = if *loss_heldout < OVER_LIMIT {
             format!("{loss_heldout:.6}")
         } else {
             "above a limit".to_owned()
         };
-        table.row([method.to_string(), origin.clone(), kl]);
+        let calibration = loss_calibration.map_or_else(String::new, |kl| format!("{kl:.6}"));
+        table.row([method.to_string(), origin.clone(), heldout, calibration]);
     }
     out.line(table)
 }

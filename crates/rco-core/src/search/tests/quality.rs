@@ -139,6 +139,32 @@ fn measured_losses_mend_scores_that_are_wrong_by_a_factor() {
 }
 
 #[test]
+fn the_final_choice_weighs_both_splits_as_asked() {
+    // The splits differ: what is best on the one is not on the other.
+    let mut differ = 0;
+    for seed in 0..12 {
+        let problem = problem(&Spec { seed, ..Spec::default() });
+        let choose = |share: f64| {
+            let settings =
+                SearchSettings { choose_calibration: share, ..quick(MethodName::Portfolio) };
+            run(&problem, &mut Synthetic::noisy(&problem, seed), &settings)
+        };
+        let by = [choose(0.0), choose(0.5), choose(1.0)];
+        for (outcome, share) in by.iter().zip([0.0, 0.5, 1.0]) {
+            let judged = |c: &Candidate| {
+                let calibration = c.loss_calibration.unwrap_or(c.loss_heldout);
+                share * calibration + (1.0 - share) * c.loss_heldout
+            };
+            let best = judged(&outcome.candidates[0]);
+            assert!(outcome.candidates.iter().all(|c| judged(c) >= best), "seed {seed}");
+        }
+        assert_eq!(by[0].counts.limited(), by[2].counts.limited());
+        differ += u32::from(by[0].assignment != by[2].assignment);
+    }
+    assert!(differ > 0);
+}
+
+#[test]
 fn plans_that_are_much_worse_on_calibration_are_not_measured_on_held_out_data() {
     let mut left_out = 0;
     for seed in 0..6 {

@@ -23,7 +23,7 @@ use crate::fisher;
 use crate::hash::sha256;
 use crate::job::Reporter;
 use crate::objective::{PlanLoss, PlanModels};
-use crate::prune::effort::PruneWork;
+use crate::prune::effort::{CHOOSE_CALIBRATION, PruneWork};
 use crate::prune::made::{Made, check_kind};
 use crate::prune::reference::Reference;
 use crate::prune::source::Source;
@@ -111,6 +111,9 @@ impl SparsityJob {
         settings.common.work = work(&settings.effort.plan());
         let CommonSettings { model, output, text, .. } = &settings.common;
         text.check()?;
+        if !text.weights.is_empty() || !text.protected.is_empty() {
+            return Err(PruneError::SparsityText);
+        }
         let source = Source::open(model)?;
         if source.folder().is_none() {
             return Err(PruneError::SparsityOfGguf { path: model.clone() });
@@ -234,6 +237,9 @@ impl SparsityJob {
         let run = folder.join("search");
         std::fs::create_dir_all(&run).map_err(QuantError::io(&run, "creating the folder"))?;
         let mut settings = work.search(seed);
+        // The same share everywhere is what others do: how far behind it is has to be seen.
+        settings.choose_within = None;
+        settings.choose_calibration = CHOOSE_CALIBRATION;
         settings.checkpoint = Some(CheckpointSettings::new(&run));
         let measured = work.measured_batches();
         let teacher = &reference.teacher;

@@ -130,3 +130,45 @@ impl Levels {
         (0..=self.matrices.len()).map(|n| n * self.count()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some_config() -> ModelConfig {
+        let json = serde_json::json!({
+            "model_type": "llama", "hidden_size": 48, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "intermediate_size": 100, "num_hidden_layers": 3,
+            "vocab_size": 10, "rms_norm_eps": 1e-5, "rope_theta": 1e4, "hidden_act": "silu",
+        });
+        ModelConfig::from_hf(&json).unwrap()
+    }
+
+    fn levels(asked: u64) -> Levels {
+        Levels::new(&some_config(), asked).unwrap()
+    }
+
+    #[test]
+    fn the_same_share_everywhere_is_enough_and_no_row_loses_more_than_one_weight_too_many() {
+        for n in 1..=200 {
+            // Odd shares up to nine tenths.
+            let asked = WHOLE / 1000 * 9 * n / 2 - n;
+            let levels = levels(asked);
+            let plan = levels.uniform();
+            let (dropped, wanted) = (levels.dropped(&plan), levels.to_drop());
+            let rows: u64 = levels.matrices.iter().map(|m| m.rows as u64).sum();
+            assert!((wanted..=wanted + rows).contains(&dropped), "{asked}: {dropped} {wanted}");
+            let problem = levels.problem().unwrap();
+            assert_eq!(problem.decisions().len(), levels.matrices.len() + 1);
+        }
+    }
+
+    #[test]
+    fn all_matrices_of_the_blocks_are_there_and_nothing_else() {
+        let levels = levels(WHOLE / 2);
+        assert_eq!(levels.matrices.len(), 3 * 7);
+        assert_eq!(levels.weights(), 3 * (48 * (48 + 24 + 24 + 48) + 3 * 48 * 100));
+        let error = |share| Levels::new(&some_config(), share).unwrap_err().to_string();
+        assert!(error(0).contains("more than 0%") && error(WHOLE).contains("at most 90%"));
+    }
+}

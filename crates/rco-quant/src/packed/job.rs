@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rco_core::Assignment;
 use rco_core::search::{CheckpointSettings, Fanout, JsonlHistory, SearchOutcome, search};
+use rco_core::{Assignment, Problem};
 use rco_formats::safetensors::HfFolder;
 use rco_model::Model;
 use rco_model::engine::Settings;
@@ -156,6 +156,40 @@ impl PackJob {
         &self.menu
     }
 
+    /// Bytes that an order allows.
+    ///
+    /// # Panics
+    /// If there are not so many orders, as all that take the number of an order.
+    pub fn budget(&self, order: usize) -> u64 {
+        self.budgets[order].0
+    }
+
+    /// The problem of an order: a group for each matrix, tied as the runtime asks for, and one
+    /// for the rest.
+    ///
+    /// # Errors
+    /// Ties that cannot be.
+    pub fn problem(&self, order: usize) -> Result<Problem, PackedError> {
+        let (budget, sizes) = &self.budgets[order];
+        sizes.problem(&self.menu, &self.menu.ties(), *budget)
+    }
+
+    /// What a plan takes of the budget of an order, in bytes.
+    pub fn bytes(&self, order: usize, plan: &Assignment) -> u64 {
+        self.budgets[order].1.bytes(plan)
+    }
+
+    /// Plans with one form everywhere, whatever their size. They keep to all ties.
+    pub fn uniform_plans(&self) -> Vec<(String, Assignment)> {
+        known::uniform(&self.menu)
+    }
+
+    /// Plans that compete with those of the search for an order.
+    pub fn known(&self, order: usize) -> Vec<(String, Assignment)> {
+        let (budget, sizes) = &self.budgets[order];
+        known::plans(&self.menu, sizes, *budget)
+    }
+
     /// SHA-256 of the source's tensors. Reads all of them.
     ///
     /// # Errors
@@ -254,11 +288,9 @@ impl PackJob {
         folder: &Path,
         reporter: &mut dyn Reporter,
     ) -> Result<SearchOutcome, PackedError> {
-        let (budget, sizes) = &self.budgets[n];
+        let budget = self.budget(n);
         let work = self.settings.effort.plan();
-        let problem = sizes.problem(&self.menu, &self.menu.ties(), *budget)?;
-        // A uniform plan keeps to all ties.
-        let known = known::plans(&self.menu, sizes, *budget);
+        let (problem, known) = (self.problem(n)?, self.known(n));
         let run = folder.join(format!("search-{n}-{budget}"));
         std::fs::create_dir_all(&run).map_err(QuantError::io(&run, "creating the folder"))?;
         let mut settings = work.search(self.settings.seed);

@@ -4,7 +4,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use rco_formats::safetensors::HfFolder;
 use serde_json::{Value, json};
@@ -40,6 +42,22 @@ fn outcome(command: &mut Command) -> Value {
     outcome["folders"][0].take()
 }
 
+/// Starts a run and kills it as soon as `when` says so.
+fn kill_once(command: &mut Command, when: &dyn Fn() -> bool, stage: &str) {
+    assert!(!when(), "{stage} came before it was waited for");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    while !when() {
+        if let Some(status) = child.try_wait().unwrap() {
+            let err = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+            panic!("the run ended before {stage}: {status} {err}");
+        }
+        sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    let status = child.wait().unwrap();
+    assert!(status.code().is_none(), "the run ended in {stage}: {status}");
+}
+
 /// A folder with files of the bundled model, `config.json` changed.
 fn changed(folder: &Path, change: impl FnOnce(&mut Value)) -> PathBuf {
     let model = folder.join("changed");
@@ -57,13 +75,13 @@ fn changed(folder: &Path, change: impl FnOnce(&mut Value)) -> PathBuf {
 #[test]
 fn a_folder_is_packed_within_its_budget_and_a_run_that_was_killed_ends_alike() {
     let folder = tempfile::tempdir().unwrap();
-    let order = |threads: &str, out: &str| {
+    let order = |run: &str, threads: &str, out: &str| {
         let mut command = with_text(folder.path(), &asset("tiny-moe"));
-        command.args(["--size", "5300000", "--runtime", "any", "--widths", "2,3,4,8"]);
-        command.args(["--run", "run", "--threads", threads, "-o", out]);
+        command.args(["--size", "5300000", "--runtime", "any", "--widths", "2,4"]);
+        command.args(["--run", run, "--threads", threads, "-o", out]);
         command
     };
-    let first = outcome(&mut order("2", "packed"));
+    let first = outcome(&mut order("calm", "2", "packed"));
     let file = folder.path().join("packed/model.safetensors");
     let bytes = fs::metadata(&file).unwrap().len();
     assert_eq!(first["bytes"], bytes);
@@ -87,35 +105,58 @@ fn a_folder_is_packed_within_its_budget_and_a_run_that_was_killed_ends_alike() {
         assert_eq!(before.unwrap(), after.unwrap(), "{name}");
     }
 
-    // Killed among the options: the last record is cut off, files are lost or damaged.
-    let options = folder.path().join("run/options");
-    let journal = fs::read_to_string(options.join("options.jsonl")).unwrap();
-    let lines: Vec<&str> = journal.lines().collect();
-    assert_eq!(lines.len(), 1 + 112);
-    fs::write(options.join("options.jsonl"), lines[..100].join("\n")).unwrap();
-    let of = |line: &str| {
-        let record: Value = serde_json::from_str(line).unwrap();
-        options.join(format!("{}.safetensors", record["module"].as_str().unwrap()))
+    // The same run on one thread, killed in four stages.
+    let run = folder.path().join("disturbed");
+    let lines = |path: PathBuf| fs::read_to_string(path).map_or(0, |text| text.lines().count());
+    let logged =
+        |text: &str| fs::read_to_string(run.join("log.txt")).is_ok_and(|log| log.contains(text));
+    let journal = run.join("options/options.jsonl");
+    let killed = |when: &dyn Fn() -> bool, stage: &str| {
+        kill_once(&mut order("disturbed", "1", "again"), when, stage);
     };
-    fs::remove_file(of(lines[112])).unwrap();
-    let damaged = of(lines[5]);
+    killed(&|| lines(journal.clone()) > 40, "options");
+    assert!((41..113).contains(&lines(journal.clone())));
+    // A file that is not as it was written is made again.
+    let text = fs::read_to_string(&journal).unwrap();
+    let record: Value = serde_json::from_str(text.lines().nth(5).unwrap()).unwrap();
+    let module = record["module"].as_str().unwrap();
+    let damaged = run.join(format!("options/{module}.safetensors"));
     let mut data = fs::read(&damaged).unwrap();
-    let last = data.len() - 1;
-    data[last] ^= 1;
+    *data.last_mut().unwrap() ^= 1;
     fs::write(&damaged, data).unwrap();
-    for entry in fs::read_dir(folder.path().join("run")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() && !path.ends_with("options") {
-            fs::remove_dir_all(path).unwrap();
-        }
+    killed(&|| lines(run.join("fisher.jsonl")) > 2, "sensitivities");
+    killed(&|| logged("search 2/"), "search");
+    let again = folder.path().join("again");
+    killed(&|| again.exists(), "reading the output");
+    let second = outcome(&mut order("disturbed", "1", "again"));
+    assert_eq!(first["search"]["loss_heldout"], second["search"]["loss_heldout"]);
+    let files = |folder: &Path| {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries
+            .map(|path| (path.file_name().unwrap().to_owned(), fs::read(&path).unwrap()))
+            .collect();
+        files.sort();
+        files
+    };
+    let (calm, disturbed) = (files(&folder.path().join("packed")), files(&again));
+    assert_eq!(calm.len(), disturbed.len());
+    for ((name, before), (other, after)) in calm.iter().zip(&disturbed) {
+        assert!(name == other && before == after, "{name:?} {other:?}");
     }
-    let second = outcome(order("1", "packed").arg("--force"));
-    assert_eq!(first["plan_sha256"], second["plan_sha256"]);
-    let again = fs::read(&file).unwrap();
-    assert_eq!(again.len() as u64, bytes);
+    for name in ["plan.json", "options/options.jsonl"] {
+        let [calm, disturbed] =
+            ["calm", "disturbed"].map(|run| fs::read_to_string(folder.path().join(run).join(name)));
+        let sorted = |text: std::io::Result<String>| {
+            let mut lines: Vec<String> = text.unwrap().lines().map(str::to_owned).collect();
+            lines.sort();
+            lines.dedup();
+            lines
+        };
+        assert_eq!(sorted(calm), sorted(disturbed), "{name}");
+    }
 
     // The same plan in 16 bits is the same model.
-    let fake = outcome(order("2", "fake").args(["--format", "fake-quant"]));
+    let fake = outcome(order("calm", "2", "fake").args(["--format", "fake-quant"]));
     assert_eq!(fake["bytes"], bytes);
     assert_eq!(fake["kl_mean"], first["kl_mean"]);
     let source = fs::metadata(asset("tiny-moe/model.safetensors")).unwrap().len();
@@ -125,8 +166,8 @@ fn a_folder_is_packed_within_its_budget_and_a_run_that_was_killed_ends_alike() {
     assert!(config.get("quantization_config").is_none());
 
     // A packed folder is a source of nothing.
-    let (code, _, err) = run(
-        with_text(folder.path(), &folder.path().join("packed")).args(["--bpw", "4", "-o", "x"])
+    let (code, _, err) = crate::run(
+        with_text(folder.path(), &folder.path().join("packed")).args(["--bpw", "4", "-o", "x"]),
     );
     assert_eq!(code, 4, "{err}");
     assert!(err.contains("quantised already"), "{err}");

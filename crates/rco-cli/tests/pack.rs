@@ -255,3 +255,127 @@ fn what_cannot_be_done_is_said_before_it_is_tried() {
     assert!(err.contains(name) && err.contains("row 5, column 7"), "{err}");
     assert!(!folder.path().join("out").exists());
 }
+
+/// A copy of a packed folder, with other bytes at the end of a tensor or another configuration.
+fn copied(from: &Path, to: &Path, change: impl FnOnce(&mut Vec<u8>, &mut Value)) -> PathBuf {
+    fs::create_dir_all(to).unwrap();
+    let read = |name: &str| fs::read(from.join(name)).unwrap();
+    let mut config: Value = serde_json::from_slice(&read("config.json")).unwrap();
+    let mut tensors = read("model.safetensors");
+    change(&mut tensors, &mut config);
+    fs::write(to.join("model.safetensors"), tensors).unwrap();
+    fs::write(to.join("config.json"), config.to_string()).unwrap();
+    to.to_owned()
+}
+
+#[test]
+fn a_packed_folder_of_others_gives_options() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = asset("tiny-moe");
+    // One width everywhere: there is room for nothing else.
+    let mut command = with_text(folder.path(), &model);
+    command.args(["--linear-bpw", "4.13", "--widths", "4", "--zero-points", "never"]);
+    let theirs = outcome(command.args(["--runtime", "any", "-o", "theirs"]));
+    let forms: Vec<&str> =
+        theirs["plan"].as_array().unwrap().iter().map(|pair| pair[1].as_str().unwrap()).collect();
+    assert_eq!(forms, ["4g128"; 112]);
+
+    let theirs = folder.path().join("theirs");
+    let order = |options: &Path, runtime: &str| {
+        let mut command = with_text(folder.path(), &model);
+        command.args(["--linear-bpw", "4.13", "--widths", "2,8", "--zero-points", "never"]);
+        command.args(["--runtime", runtime, "--run", "run", "-o", "packed", "--options"]);
+        command.arg(options);
+        command
+    };
+    let (code, out, err) = run(order(&theirs, "any").arg("--dry-run"));
+    assert_eq!(code, 0, "{err}");
+    let outlook: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(outlook["forms"], json!(["2g128", "4g128@1", "8g128", "source"]));
+    assert_eq!(outlook["foreign"][0]["matrices"], 112);
+
+    let found = outcome(&mut order(&theirs, "any"));
+    let kl = |name: &str| found["search"][name].as_f64().unwrap();
+    let read_again = found["kl_mean"]["value"].as_f64().unwrap();
+    assert!((read_again - kl("loss_heldout")).abs() <= 1e-3 * read_again + 1e-6);
+    let [packed, source] = [&folder.path().join("packed"), &theirs].map(HfFolder::open);
+    let (packed, source) = (packed.unwrap(), source.unwrap());
+    let mut taken = 0;
+    for pair in found["plan"].as_array().unwrap() {
+        let (module, form) = (pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
+        if form != "4g128@1" {
+            continue;
+        }
+        taken += 1;
+        for part in ["weight_packed", "weight_scale", "weight_shape"] {
+            let name = format!("{module}.{part}");
+            assert_eq!(packed.read(&name).unwrap(), source.read(&name).unwrap(), "{name}");
+        }
+    }
+    assert!(taken > 56, "{}", found["plan"]);
+
+    // The run is one with these options.
+    let (at, _) = packed_range(&theirs, "model.layers.0.self_attn.q_proj.weight_packed");
+    let other = copied(&theirs, &folder.path().join("other"), |tensors, _| tensors[at] ^= 1);
+    let (code, _, err) = run(order(&other, "any").arg("--force"));
+    assert_eq!(code, 6, "{err}");
+    assert!(err.contains("the setting `options`"), "{err}");
+}
+
+/// First byte of a tensor in the file of a folder, and its bytes.
+fn packed_range(folder: &Path, name: &str) -> (usize, usize) {
+    let opened = HfFolder::open(folder).unwrap();
+    let (file, entry) = opened.tensor(name).unwrap();
+    ((file.header().data_start + entry.start) as usize, entry.length as usize)
+}
+
+#[test]
+fn options_that_do_not_fit_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = asset("tiny-moe");
+    let mut command = with_text(folder.path(), &model);
+    command.args(["--linear-bpw", "3.13", "--widths", "3", "--zero-points", "never"]);
+    outcome(command.args(["--runtime", "any", "-o", "theirs"]));
+    let theirs = folder.path().join("theirs");
+    let refused = |options: &Path, more: &[&str], named: &[&str]| {
+        let mut command = with_text(folder.path(), &model);
+        command.args(["--linear-bpw", "4.5", "-o", "packed", "--options"]).arg(options);
+        let (code, _, err) = run(command.args(more));
+        assert_eq!(code, 4, "{named:?}: {err}");
+        assert!(err.contains("cannot be taken for options"), "{err}");
+        for name in named {
+            assert!(err.contains(name), "{name}: {err}");
+        }
+        assert!(!folder.path().join("packed").exists());
+        // What was begun belongs to these options.
+        let _ = fs::remove_dir_all(folder.path().join("packed.rco"));
+    };
+    let to = folder.path().join("changed");
+    let changed = |change: &dyn Fn(&mut Vec<u8>, &mut Value)| copied(&theirs, &to, change);
+
+    refused(&theirs, &["--runtime", "vllm"], &["is stored as 3g128", "4 or 8 bits"]);
+    refused(&model, &[], &["no quantization_config"]);
+    refused(&asset("tiny-moe/tiny-moe.bf16.gguf"), &[], &["no folder"]);
+    let group = "/quantization_config/config_groups/group_0/weights";
+    let wider = changed(&|_, config| {
+        *config.pointer_mut(&format!("{group}/num_bits")).unwrap() = json!(4);
+    });
+    refused(&wider, &[], &["weight_packed", "shape"]);
+    let other = changed(&|_, config| config["rms_norm_eps"] = json!(1e-5));
+    refused(&other, &[], &["another model"]);
+    let float = changed(&|_, config| {
+        *config.pointer_mut(&format!("{group}/type")).unwrap() = json!("float");
+    });
+    refused(&float, &[], &["weights.type"]);
+    let of = |module: &str, part: &str| packed_range(&theirs, &format!("{module}.{part}"));
+    let query = "model.layers.0.self_attn.q_proj";
+    let (at, _) = of(query, "weight_shape");
+    let shape = changed(&|tensors, _| tensors[at] ^= 1);
+    refused(&shape, &[], &["q_proj.weight_shape"]);
+    let (at, _) = of("model.layers.1.input_layernorm", "weight");
+    let norm = changed(&|tensors, _| tensors[at] ^= 1);
+    refused(&norm, &[], &["model.layers.1.input_layernorm.weight", "other values"]);
+    let (at, _) = of(query, "weight_scale");
+    let scale = changed(&|tensors, _| tensors[at..at + 2].copy_from_slice(&[0xc0, 0x7f]));
+    refused(&scale, &[], &[query, "NaN"]);
+}

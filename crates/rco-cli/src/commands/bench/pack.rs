@@ -59,6 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         zeros: args.zero_points,
         factor: FactorSettings::default(),
         nearest: false,
+        options: Vec::new(),
         runtime: args.runtime,
         format: Output::default(),
         shard: None,

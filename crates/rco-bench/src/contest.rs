@@ -50,7 +50,9 @@ pub struct Row {
     pub over: u64,
     /// Option gradients that the search took.
     pub gradients: u64,
-    /// Plans that it measured on calibration windows.
+    /// Losses that it took on single batches of calibration windows.
+    pub draws: u64,
+    /// Plans that it measured on all calibration windows that measure a plan.
     pub measured: u64,
     /// Seconds of the search alone.
     pub seconds: f64,
@@ -274,6 +276,7 @@ impl<'a> Contest<'a> {
                 bits: 8.0 * bytes as f64 / self.field.weights.max(1) as f64,
                 over: bytes.saturating_sub(budget),
                 gradients: counts.map_or(0, |c| c.gradients),
+                draws: counts.map_or(0, |c| c.draws),
                 measured: counts.map_or(0, |c| c.calibration),
                 seconds,
                 text: judge.name.clone(),

@@ -97,8 +97,8 @@ fn table(rows: &[Row]) -> Columns {
     let mut texts: Vec<&str> = rows.iter().map(|r| r.text.as_str()).collect();
     texts.sort_unstable();
     texts.dedup();
-    let mut header =
-        vec!["budget", "plan", "bytes", "bits", "over", "gradients", "measured", "seconds"];
+    let mut header = vec!["budget", "plan", "bytes", "bits", "over"];
+    header.extend(["gradients", "draws", "measured", "seconds"]);
     header.extend(&texts);
     let mut table = Columns::new(&header, 2);
     for group in rows.chunk_by(|a, b| a.budget == b.budget && a.contender == b.contender) {
@@ -110,6 +110,7 @@ fn table(rows: &[Row]) -> Columns {
             format!("{:.3}", row.bits),
             grouped(row.over),
             row.gradients.to_string(),
+            row.draws.to_string(),
             row.measured.to_string(),
             format!("{:.1}", row.seconds),
         ];

@@ -2,6 +2,7 @@
 # make test            all checks: format, lints, docs, licences, tests
 # make bench-knapsack  the exact knapsack against the clock and HiGHS
 # make bench-quantize  files that fit against llama.cpp's recipes, knapsacks and evolution
+# make bench-pack      packed folders against uniform widths, knapsacks and evolution
 # make bench-engine    gradients against PyTorch (fetches it, 1 GB)
 # make bench-prune     dropping experts against rankings, evolution and all masks there are
 # make bench-joint     one budget for types and experts, against pruning first
@@ -27,8 +28,8 @@ RCO := $(CARGO_TARGET_DIR)/release/rco
 WITH_HIGHS = PKG_CONFIG_PATH="$$(scripts/build_highs.sh):$$PKG_CONFIG_PATH"
 FUZZ_SECONDS ?= 300
 
-.PHONY: demo test build setup bench-knapsack bench-quantize bench-engine bench-prune bench-joint \
-	bench-synthetic interop fuzz
+.PHONY: demo test build setup bench-knapsack bench-quantize bench-pack bench-engine bench-prune \
+	bench-joint bench-synthetic interop fuzz
 
 demo: build
 	$(RCO) solve examples/problems/qwen3-8b-gguf.json
@@ -65,6 +66,18 @@ bench-quantize: build
 	$(QUANTIZE) $(SMOLLM2) --sizes 84000000,78000000,90000000,94000000 \
 		--windows 6 --evolution 0 --out benchmarks/quantize-smollm2 \
 		--run $(CARGO_TARGET_DIR)/quantize-smollm2
+
+PACK := $(RCO) bench pack --effort quick --text assets/text/novels-calibration.txt \
+	--heldout assets/text/novels.txt --heldout assets/text/scripture.txt
+SMOLLM2_HF = "$$(scripts/smollm2_hf.sh)"
+# A model so small is not worth two threads.
+bench-pack: build
+	RAYON_NUM_THREADS=1 $(PACK) assets/tiny-moe --linear-bpw 2.5,3.0,3.5,4.0 --windows 24 \
+		--evolution 10 --plain-steps 0 --out benchmarks/pack-tiny-moe \
+		--run $(CARGO_TARGET_DIR)/pack-tiny-moe
+	$(PACK) $(SMOLLM2_HF) --linear-bpw 2.5,3.0,3.5,4.0 --widths 2,3,4,5,6,8 --group-size 64 \
+		--zero-points never --windows 6 --evolution 0 --plain-steps 0 \
+		--out benchmarks/pack-smollm2 --run $(CARGO_TARGET_DIR)/pack-smollm2
 
 bench-engine: build
 	$(RCO) bench engine $(SMOLLM2) --text assets/text/novels.txt --compare \

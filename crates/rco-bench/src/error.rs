@@ -9,6 +9,7 @@ use rco_formats::gguf::{GgufError, GgufFault};
 use rco_model::ModelError;
 use rco_problems::objectives::QuadraticError;
 use rco_quant::QuantError;
+use rco_quant::packed::PackedError;
 
 /// A benchmark could not be run or reported.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,9 @@ pub enum BenchError {
     /// A model could not be pruned.
     #[error(transparent)]
     Prune(Box<rco_quant::prune::PruneError>),
+    /// A folder could not be packed.
+    #[error(transparent)]
+    Packed(Box<PackedError>),
     /// There is no contender of that name.
     #[error("there is no method called `{name}` in this benchmark; see its table for the names")]
     UnknownContender {
@@ -97,6 +101,12 @@ impl BenchError {
 impl From<ModelError> for BenchError {
     fn from(error: ModelError) -> Self {
         Self::Model(Box::new(error))
+    }
+}
+
+impl From<PackedError> for BenchError {
+    fn from(error: PackedError) -> Self {
+        Self::Packed(Box::new(error))
     }
 }
 

@@ -1,8 +1,10 @@
 //! Benchmarks: what is claimed about `rco-core`, measured against others in one run.
 
+pub mod contest;
 pub mod engine;
 mod error;
 pub mod knapsack;
+pub mod pack;
 pub mod prune;
 pub mod quantize;
 pub mod synthetic;

@@ -4,7 +4,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use rco_formats::safetensors::HfFolder;
 use serde_json::{Value, json};
@@ -40,6 +42,22 @@ fn outcome(command: &mut Command) -> Value {
     outcome["folders"][0].take()
 }
 
+/// Starts a run and kills it as soon as `when` says so.
+fn kill_once(command: &mut Command, when: &dyn Fn() -> bool, stage: &str) {
+    assert!(!when(), "{stage} came before it was waited for");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    while !when() {
+        if let Some(status) = child.try_wait().unwrap() {
+            let err = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+            panic!("the run ended before {stage}: {status} {err}");
+        }
+        sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    let status = child.wait().unwrap();
+    assert!(status.code().is_none(), "the run ended in {stage}: {status}");
+}
+
 /// A folder with files of the bundled model, `config.json` changed.
 fn changed(folder: &Path, change: impl FnOnce(&mut Value)) -> PathBuf {
     let model = folder.join("changed");
@@ -57,13 +75,13 @@ fn changed(folder: &Path, change: impl FnOnce(&mut Value)) -> PathBuf {
 #[test]
 fn a_folder_is_packed_within_its_budget_and_a_run_that_was_killed_ends_alike() {
     let folder = tempfile::tempdir().unwrap();
-    let order = |threads: &str, out: &str| {
+    let order = |run: &str, threads: &str, out: &str| {
         let mut command = with_text(folder.path(), &asset("tiny-moe"));
-        command.args(["--size", "5300000", "--runtime", "any", "--widths", "2,3,4,8"]);
-        command.args(["--run", "run", "--threads", threads, "-o", out]);
+        command.args(["--size", "5300000", "--runtime", "any", "--widths", "2,4"]);
+        command.args(["--run", run, "--threads", threads, "-o", out]);
         command
     };
-    let first = outcome(&mut order("2", "packed"));
+    let first = outcome(&mut order("calm", "2", "packed"));
     let file = folder.path().join("packed/model.safetensors");
     let bytes = fs::metadata(&file).unwrap().len();
     assert_eq!(first["bytes"], bytes);
@@ -87,35 +105,58 @@ fn a_folder_is_packed_within_its_budget_and_a_run_that_was_killed_ends_alike() {
         assert_eq!(before.unwrap(), after.unwrap(), "{name}");
     }
 
-    // Killed among the options: the last record is cut off, files are lost or damaged.
-    let options = folder.path().join("run/options");
-    let journal = fs::read_to_string(options.join("options.jsonl")).unwrap();
-    let lines: Vec<&str> = journal.lines().collect();
-    assert_eq!(lines.len(), 1 + 112);
-    fs::write(options.join("options.jsonl"), lines[..100].join("\n")).unwrap();
-    let of = |line: &str| {
-        let record: Value = serde_json::from_str(line).unwrap();
-        options.join(format!("{}.safetensors", record["module"].as_str().unwrap()))
+    // The same run on one thread, killed in four stages.
+    let run = folder.path().join("disturbed");
+    let lines = |path: PathBuf| fs::read_to_string(path).map_or(0, |text| text.lines().count());
+    let logged =
+        |text: &str| fs::read_to_string(run.join("log.txt")).is_ok_and(|log| log.contains(text));
+    let journal = run.join("options/options.jsonl");
+    let killed = |when: &dyn Fn() -> bool, stage: &str| {
+        kill_once(&mut order("disturbed", "1", "again"), when, stage);
     };
-    fs::remove_file(of(lines[112])).unwrap();
-    let damaged = of(lines[5]);
+    killed(&|| lines(journal.clone()) > 40, "options");
+    assert!((41..113).contains(&lines(journal.clone())));
+    // A file that is not as it was written is made again.
+    let text = fs::read_to_string(&journal).unwrap();
+    let record: Value = serde_json::from_str(text.lines().nth(5).unwrap()).unwrap();
+    let module = record["module"].as_str().unwrap();
+    let damaged = run.join(format!("options/{module}.safetensors"));
     let mut data = fs::read(&damaged).unwrap();
-    let last = data.len() - 1;
-    data[last] ^= 1;
+    *data.last_mut().unwrap() ^= 1;
     fs::write(&damaged, data).unwrap();
-    for entry in fs::read_dir(folder.path().join("run")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() && !path.ends_with("options") {
-            fs::remove_dir_all(path).unwrap();
-        }
+    killed(&|| lines(run.join("fisher.jsonl")) > 2, "sensitivities");
+    killed(&|| logged("search 2/"), "search");
+    let again = folder.path().join("again");
+    killed(&|| again.exists(), "reading the output");
+    let second = outcome(&mut order("disturbed", "1", "again"));
+    assert_eq!(first["search"]["loss_heldout"], second["search"]["loss_heldout"]);
+    let files = |folder: &Path| {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries
+            .map(|path| (path.file_name().unwrap().to_owned(), fs::read(&path).unwrap()))
+            .collect();
+        files.sort();
+        files
+    };
+    let (calm, disturbed) = (files(&folder.path().join("packed")), files(&again));
+    assert_eq!(calm.len(), disturbed.len());
+    for ((name, before), (other, after)) in calm.iter().zip(&disturbed) {
+        assert!(name == other && before == after, "{name:?} {other:?}");
     }
-    let second = outcome(order("1", "packed").arg("--force"));
-    assert_eq!(first["plan_sha256"], second["plan_sha256"]);
-    let again = fs::read(&file).unwrap();
-    assert_eq!(again.len() as u64, bytes);
+    for name in ["plan.json", "options/options.jsonl"] {
+        let [calm, disturbed] =
+            ["calm", "disturbed"].map(|run| fs::read_to_string(folder.path().join(run).join(name)));
+        let sorted = |text: std::io::Result<String>| {
+            let mut lines: Vec<String> = text.unwrap().lines().map(str::to_owned).collect();
+            lines.sort();
+            lines.dedup();
+            lines
+        };
+        assert_eq!(sorted(calm), sorted(disturbed), "{name}");
+    }
 
     // The same plan in 16 bits is the same model.
-    let fake = outcome(order("2", "fake").args(["--format", "fake-quant"]));
+    let fake = outcome(order("calm", "2", "fake").args(["--format", "fake-quant"]));
     assert_eq!(fake["bytes"], bytes);
     assert_eq!(fake["kl_mean"], first["kl_mean"]);
     let source = fs::metadata(asset("tiny-moe/model.safetensors")).unwrap().len();
@@ -125,8 +166,8 @@ fn a_folder_is_packed_within_its_budget_and_a_run_that_was_killed_ends_alike() {
     assert!(config.get("quantization_config").is_none());
 
     // A packed folder is a source of nothing.
-    let (code, _, err) = run(
-        with_text(folder.path(), &folder.path().join("packed")).args(["--bpw", "4", "-o", "x"])
+    let (code, _, err) = crate::run(
+        with_text(folder.path(), &folder.path().join("packed")).args(["--bpw", "4", "-o", "x"]),
     );
     assert_eq!(code, 4, "{err}");
     assert!(err.contains("quantised already"), "{err}");
@@ -213,4 +254,128 @@ fn what_cannot_be_done_is_said_before_it_is_tried() {
     assert_eq!(code, 4, "{err}");
     assert!(err.contains(name) && err.contains("row 5, column 7"), "{err}");
     assert!(!folder.path().join("out").exists());
+}
+
+/// A copy of a packed folder, with other bytes at the end of a tensor or another configuration.
+fn copied(from: &Path, to: &Path, change: impl FnOnce(&mut Vec<u8>, &mut Value)) -> PathBuf {
+    fs::create_dir_all(to).unwrap();
+    let read = |name: &str| fs::read(from.join(name)).unwrap();
+    let mut config: Value = serde_json::from_slice(&read("config.json")).unwrap();
+    let mut tensors = read("model.safetensors");
+    change(&mut tensors, &mut config);
+    fs::write(to.join("model.safetensors"), tensors).unwrap();
+    fs::write(to.join("config.json"), config.to_string()).unwrap();
+    to.to_owned()
+}
+
+#[test]
+fn a_packed_folder_of_others_gives_options() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = asset("tiny-moe");
+    // One width everywhere: there is room for nothing else.
+    let mut command = with_text(folder.path(), &model);
+    command.args(["--linear-bpw", "4.13", "--widths", "4", "--zero-points", "never"]);
+    let theirs = outcome(command.args(["--runtime", "any", "-o", "theirs"]));
+    let forms: Vec<&str> =
+        theirs["plan"].as_array().unwrap().iter().map(|pair| pair[1].as_str().unwrap()).collect();
+    assert_eq!(forms, ["4g128"; 112]);
+
+    let theirs = folder.path().join("theirs");
+    let order = |options: &Path, runtime: &str| {
+        let mut command = with_text(folder.path(), &model);
+        command.args(["--linear-bpw", "4.13", "--widths", "2,8", "--zero-points", "never"]);
+        command.args(["--runtime", runtime, "--run", "run", "-o", "packed", "--options"]);
+        command.arg(options);
+        command
+    };
+    let (code, out, err) = run(order(&theirs, "any").arg("--dry-run"));
+    assert_eq!(code, 0, "{err}");
+    let outlook: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(outlook["forms"], json!(["2g128", "4g128@1", "8g128", "source"]));
+    assert_eq!(outlook["foreign"][0]["matrices"], 112);
+
+    let found = outcome(&mut order(&theirs, "any"));
+    let kl = |name: &str| found["search"][name].as_f64().unwrap();
+    let read_again = found["kl_mean"]["value"].as_f64().unwrap();
+    assert!((read_again - kl("loss_heldout")).abs() <= 1e-3 * read_again + 1e-6);
+    let [packed, source] = [&folder.path().join("packed"), &theirs].map(HfFolder::open);
+    let (packed, source) = (packed.unwrap(), source.unwrap());
+    let mut taken = 0;
+    for pair in found["plan"].as_array().unwrap() {
+        let (module, form) = (pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
+        if form != "4g128@1" {
+            continue;
+        }
+        taken += 1;
+        for part in ["weight_packed", "weight_scale", "weight_shape"] {
+            let name = format!("{module}.{part}");
+            assert_eq!(packed.read(&name).unwrap(), source.read(&name).unwrap(), "{name}");
+        }
+    }
+    assert!(taken > 56, "{}", found["plan"]);
+
+    // The run is one with these options.
+    let (at, _) = packed_range(&theirs, "model.layers.0.self_attn.q_proj.weight_packed");
+    let other = copied(&theirs, &folder.path().join("other"), |tensors, _| tensors[at] ^= 1);
+    let (code, _, err) = run(order(&other, "any").arg("--force"));
+    assert_eq!(code, 6, "{err}");
+    assert!(err.contains("the setting `options`"), "{err}");
+}
+
+/// First byte of a tensor in the file of a folder, and its bytes.
+fn packed_range(folder: &Path, name: &str) -> (usize, usize) {
+    let opened = HfFolder::open(folder).unwrap();
+    let (file, entry) = opened.tensor(name).unwrap();
+    ((file.header().data_start + entry.start) as usize, entry.length as usize)
+}
+
+#[test]
+fn options_that_do_not_fit_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = asset("tiny-moe");
+    let mut command = with_text(folder.path(), &model);
+    command.args(["--linear-bpw", "3.13", "--widths", "3", "--zero-points", "never"]);
+    outcome(command.args(["--runtime", "any", "-o", "theirs"]));
+    let theirs = folder.path().join("theirs");
+    let refused = |options: &Path, more: &[&str], named: &[&str]| {
+        let mut command = with_text(folder.path(), &model);
+        command.args(["--linear-bpw", "4.5", "-o", "packed", "--options"]).arg(options);
+        let (code, _, err) = run(command.args(more));
+        assert_eq!(code, 4, "{named:?}: {err}");
+        assert!(err.contains("cannot be taken for options"), "{err}");
+        for name in named {
+            assert!(err.contains(name), "{name}: {err}");
+        }
+        assert!(!folder.path().join("packed").exists());
+        // What was begun belongs to these options.
+        let _ = fs::remove_dir_all(folder.path().join("packed.rco"));
+    };
+    let to = folder.path().join("changed");
+    let changed = |change: &dyn Fn(&mut Vec<u8>, &mut Value)| copied(&theirs, &to, change);
+
+    refused(&theirs, &["--runtime", "vllm"], &["is stored as 3g128", "4 or 8 bits"]);
+    refused(&model, &[], &["no quantization_config"]);
+    refused(&asset("tiny-moe/tiny-moe.bf16.gguf"), &[], &["no folder"]);
+    let group = "/quantization_config/config_groups/group_0/weights";
+    let wider = changed(&|_, config| {
+        *config.pointer_mut(&format!("{group}/num_bits")).unwrap() = json!(4);
+    });
+    refused(&wider, &[], &["weight_packed", "shape"]);
+    let other = changed(&|_, config| config["rms_norm_eps"] = json!(1e-5));
+    refused(&other, &[], &["another model"]);
+    let float = changed(&|_, config| {
+        *config.pointer_mut(&format!("{group}/type")).unwrap() = json!("float");
+    });
+    refused(&float, &[], &["weights.type"]);
+    let of = |module: &str, part: &str| packed_range(&theirs, &format!("{module}.{part}"));
+    let query = "model.layers.0.self_attn.q_proj";
+    let (at, _) = of(query, "weight_shape");
+    let shape = changed(&|tensors, _| tensors[at] ^= 1);
+    refused(&shape, &[], &["q_proj.weight_shape"]);
+    let (at, _) = of("model.layers.1.input_layernorm", "weight");
+    let norm = changed(&|tensors, _| tensors[at] ^= 1);
+    refused(&norm, &[], &["model.layers.1.input_layernorm.weight", "other values"]);
+    let (at, _) = of(query, "weight_scale");
+    let scale = changed(&|tensors, _| tensors[at..at + 2].copy_from_slice(&[0xc0, 0x7f]));
+    refused(&scale, &[], &[query, "NaN"]);
 }

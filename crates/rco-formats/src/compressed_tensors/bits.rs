@@ -29,6 +29,39 @@ pub fn pack(codes: impl IntoIterator<Item = u8>, bits: u8, out: &mut Vec<u8>) {
 /// Reads codes from the beginning of a stream; what the stream does not hold becomes 0.
 #[inline]
 pub fn unpack(stream: &[u8], bits: u8, out: &mut [u8]) {
+    let done = match bits {
+        1 => unpack_eights::<1>(stream, out),
+        2 => unpack_eights::<2>(stream, out),
+        3 => unpack_eights::<3>(stream, out),
+        4 => unpack_eights::<4>(stream, out),
+        5 => unpack_eights::<5>(stream, out),
+        6 => unpack_eights::<6>(stream, out),
+        7 => unpack_eights::<7>(stream, out),
+        8 => unpack_eights::<8>(stream, out),
+        _ => 0,
+    };
+    unpack_any(&stream[done * usize::from(bits)..], bits, &mut out[8 * done..]);
+}
+
+/// Reads all whole eights of codes; gives their number. Loops with a constant width are what
+/// decoding spends its time on.
+#[inline]
+fn unpack_eights<const BITS: usize>(stream: &[u8], out: &mut [u8]) -> usize {
+    let mask = ((1_u32 << BITS) - 1) as u8;
+    let (eights, streams) = (out.as_chunks_mut::<8>().0, stream.as_chunks::<BITS>().0);
+    let done = eights.len().min(streams.len());
+    for (codes, bytes) in eights.iter_mut().zip(streams) {
+        let mut word = [0; 8];
+        word[..BITS].copy_from_slice(bytes);
+        let word = u64::from_le_bytes(word);
+        for (n, code) in codes.iter_mut().enumerate() {
+            *code = (word >> (n * BITS)) as u8 & mask;
+        }
+    }
+    done
+}
+
+fn unpack_any(stream: &[u8], bits: u8, out: &mut [u8]) {
     let mask = ((1_u32 << bits) - 1) as u8;
     // Eight codes are as many bytes as a code has bits.
     for (codes, bytes) in out.chunks_mut(8).zip(stream.chunks(usize::from(bits))) {

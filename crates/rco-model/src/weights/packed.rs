@@ -36,16 +36,42 @@ impl fmt::Debug for PackedMatrix {
 /// Rounds a value to a type of floats, to the nearest, halves to even; `None` for types that
 /// scales cannot have.
 pub fn rounding(dtype: Dtype) -> Option<fn(f32) -> f32> {
-    fn bf16(x: f32) -> f32 {
-        let bits = x.to_bits();
-        let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000;
-        if x.is_nan() { x } else { f32::from_bits(rounded) }
-    }
     match dtype {
         Dtype::F32 => Some(|x| x),
-        Dtype::Bf16 => Some(bf16),
-        Dtype::F16 => Some(|x| f16::from_f32(x).to_f32()),
+        Dtype::Bf16 => Some(to_bf16),
+        Dtype::F16 => Some(to_f16),
         _ => None,
+    }
+}
+
+#[inline]
+fn to_bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000;
+    if x.is_nan() { x } else { f32::from_bits(rounded) }
+}
+
+#[inline]
+fn to_f16(x: f32) -> f32 {
+    f16::from_f32(x).to_f32()
+}
+
+/// The values of the codes of a group. Where it has more codes than there are, each is computed
+/// once.
+#[inline]
+fn decode(codes: &[u8], levels: usize, value: impl Fn(u8) -> f32, out: &mut [f32]) {
+    if levels < codes.len() {
+        let mut table = [0.0; 256];
+        for (code, entry) in (0..).zip(&mut table[..levels]) {
+            *entry = value(code);
+        }
+        for (out, &code) in out.iter_mut().zip(codes) {
+            *out = table[usize::from(code)];
+        }
+    } else {
+        for (out, &code) in out.iter_mut().zip(codes) {
+            *out = value(code);
+        }
     }
 }
 
@@ -88,6 +114,11 @@ impl PackedMatrix {
         let zeros = if scheme.symmetric() { None } else { Some(take(PackedPart::ZeroPoints)?) };
         let (name, shape) = (name.to_owned(), [rows, columns]);
         Ok(Self { name, scheme, shape, scale, codes, scales, zeros })
+    }
+
+    /// The module whose weight it is.
+    pub fn module(&self) -> &str {
+        &self.name
     }
 
     /// Rows and columns.
@@ -152,8 +183,7 @@ impl PackedMatrix {
             None => None,
             Some(zeros) => Some(self.zero_points(&**zeros, first, rows, groups)?),
         };
-        let round = rounding(self.scale).unwrap_or(|x| x);
-        let half = (1_i32 << (bits - 1)) as f32;
+        let (levels, half) = (1 << bits, (1_i32 << (bits - 1)) as f32);
         let mut row_codes = vec![0; columns];
         for (r, (out, codes)) in
             out.chunks_exact_mut(columns).zip(codes.chunks_exact(row_bytes)).enumerate()
@@ -164,8 +194,11 @@ impl PackedMatrix {
             {
                 let scale = scales[r * groups + g];
                 let zero = zeros.as_ref().map_or(half, |zeros| f32::from(zeros[r * groups + g]));
-                for (out, &code) in out.iter_mut().zip(codes) {
-                    *out = round((f32::from(code) - zero) * scale);
+                let value = |code: u8| (f32::from(code) - zero) * scale;
+                match self.scale {
+                    Dtype::Bf16 => decode(codes, levels, |code| to_bf16(value(code)), out),
+                    Dtype::F16 => decode(codes, levels, |code| to_f16(value(code)), out),
+                    _ => decode(codes, levels, value, out),
                 }
             }
         }

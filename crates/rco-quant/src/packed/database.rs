@@ -23,6 +23,7 @@ use rco_model::{InputVisitor, LayerInput, Model, ModelError};
 use serde::{Deserialize, Serialize};
 
 use super::error::PackedError;
+use super::foreign::ForeignFolder;
 use super::journal::Journal;
 use super::menu::{Form, Linear, Menu, Method};
 use super::moments::Moments;
@@ -69,6 +70,8 @@ pub(super) struct Build<'a> {
     pub(super) source: &'a Source,
     pub(super) menu: &'a Menu,
     pub(super) settings: &'a PackSettings,
+    /// Folders of options.
+    pub(super) foreign: &'a [ForeignFolder],
     /// The original model.
     pub(super) model: &'a Model,
     /// Calibration text.
@@ -152,7 +155,8 @@ impl OptionDatabase {
         let mut matrices = HashMap::new();
         let keep_open = total as usize <= OPEN;
         for linear in build.menu.linears.iter().filter(decided) {
-            open(linear, &file_of(folder, &linear.module), keep_open, &mut matrices)?;
+            let path = file_of(folder, &linear.module);
+            open(linear, &path, build.foreign, keep_open, &mut matrices)?;
         }
         Ok(Self { records, matrices })
     }
@@ -227,6 +231,11 @@ impl Build<'_> {
         let mut errors = BTreeMap::new();
         for &form in &linear.forms {
             let Form::Grid(scheme, method) = form else { continue };
+            if let Some((folder, matrix)) = foreign_matrix(self.foreign, linear, form) {
+                let error = foreign_error(folder, matrix, &weights, seen)?;
+                errors.insert(form.to_string(), error);
+                continue;
+            }
             let round = rounding(linear.dtype).unwrap_or(|x| x);
             let fit = Fit { scheme, round, signed: self.signed() };
             let (quantised, error) = quantise(linear, &weights, seen, method, &fit)
@@ -275,21 +284,65 @@ fn quantise(
             if let Some(hessian) = hessian {
                 hessian.check()?;
             }
-            let inputs = hessian.map_or(0, Hessian::inputs);
-            // Without any input all columns are alike.
-            let importance: Vec<f32> = match hessian.filter(|_| inputs > 0) {
-                Some(h) => h.diagonal().iter().map(|d| (d / inputs as f64) as f32).collect(),
-                None => vec![1.0; columns],
-            };
+            let importance = importance(hessian, columns);
             let found = round_to_nearest(weights, rows, columns, &importance, fit)?;
-            let values = found.values(fit);
-            let pairs = weights.chunks(columns).zip(values.chunks(columns));
-            let error = pairs
-                .flat_map(|(w, v)| w.iter().zip(v).zip(&importance))
-                .map(|((w, v), h)| f64::from(*h) * f64::from(w - v).powi(2));
-            let error = error.sum();
+            let error = diagonal_error(weights, &found.values(fit), &importance);
             Ok((found, error))
         }
+    }
+}
+
+/// How much each column counts, by the inputs that it has seen; without any all are alike.
+fn importance(hessian: Option<&Hessian>, columns: usize) -> Vec<f32> {
+    match hessian.filter(|h| h.inputs() > 0) {
+        Some(h) => h.diagonal().iter().map(|d| (d / h.inputs() as f64) as f32).collect(),
+        None => vec![1.0; columns],
+    }
+}
+
+/// The error under the importance of the columns alone.
+fn diagonal_error(weights: &[f32], values: &[f32], importance: &[f32]) -> f64 {
+    let columns = importance.len();
+    let pairs = weights.chunks(columns).zip(values.chunks(columns));
+    pairs
+        .flat_map(|(w, v)| w.iter().zip(v).zip(importance))
+        .map(|((w, v), h)| f64::from(*h) * f64::from(w - v).powi(2))
+        .sum()
+}
+
+/// The folder of options that a form is found in, and the matrix there.
+fn foreign_matrix<'a>(
+    foreign: &'a [ForeignFolder],
+    linear: &Linear,
+    form: Form,
+) -> Option<(&'a ForeignFolder, &'a PackedMatrix)> {
+    let folder = foreign.get(form.foreign()?)?;
+    Some((folder, folder.matrix(linear.key)?))
+}
+
+/// The error of a matrix of a folder of options, as those of our own are counted.
+fn foreign_error(
+    folder: &ForeignFolder,
+    matrix: &PackedMatrix,
+    weights: &[f32],
+    seen: &Seen<'_>,
+) -> Result<f64, PackedError> {
+    let [_, columns] = matrix.shape();
+    let mut values = vec![0.0; weights.len()];
+    matrix.read_rows(0, &mut values)?;
+    if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+        let (row, column, value) = (at / columns, at % columns, values[at]);
+        let module = matrix.module();
+        let problem = format!("{module} is {value} in row {row}, column {column}");
+        return Err(folder.unfit(problem));
+    }
+    match (seen.factor, seen.hessian) {
+        (Some(_), Some(hessian)) => {
+            let error = moment_error(weights, &values, hessian);
+            let error = error.map_err(PackedError::grid(matrix.module()))?;
+            Ok(error / hessian.inputs().max(1) as f64)
+        }
+        (_, hessian) => Ok(diagonal_error(weights, &values, &importance(hessian, columns))),
     }
 }
 
@@ -301,12 +354,17 @@ fn file_of(folder: &Path, module: &str) -> PathBuf {
 fn open(
     linear: &Linear,
     path: &Path,
+    foreign: &[ForeignFolder],
     keep_open: bool,
     out: &mut HashMap<(String, Form), PackedMatrix>,
 ) -> Result<(), PackedError> {
     let file = Safetensors::open(path)?;
     for &form in &linear.forms {
         let Form::Grid(scheme, _) = form else { continue };
+        if let Some((_, matrix)) = foreign_matrix(foreign, linear, form) {
+            out.insert((linear.module.clone(), form), matrix.clone());
+            continue;
+        }
         let part = |part: PackedPart| -> Option<Arc<dyn ReadAt>> {
             let name = format!("{form}.{}", part.suffix());
             if keep_open {

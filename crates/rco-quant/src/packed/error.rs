@@ -101,6 +101,14 @@ pub enum PackedError {
         /// What differs.
         problem: String,
     },
+    /// A packed folder that cannot serve as options.
+    #[error("{path} cannot be taken for options: {problem}")]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// What does not fit.
+        problem: String,
+    },
     /// What was written is not what was planned.
     #[error("{path}: {problem}: please report this")]
     Differs {

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rco_core::Assignment;
 use rco_core::search::{CheckpointSettings, Fanout, JsonlHistory, SearchOutcome, search};
+use rco_core::{Assignment, Problem};
 use rco_formats::safetensors::HfFolder;
 use rco_model::Model;
 use rco_model::engine::Settings;
@@ -17,6 +17,7 @@ use super::candidates::FolderModels;
 use super::database::{Build, OptionDatabase};
 use super::error::PackedError;
 use super::folder::{FolderPlan, shard_bytes, written_plan};
+use super::foreign::ForeignFolder;
 use super::known;
 use super::menu::{Form, Menu};
 use super::price::{RulePrice, prices};
@@ -43,6 +44,7 @@ const SAME_NATS: f64 = 1e-6;
 pub struct PackJob {
     pub(super) settings: PackSettings,
     pub(super) source: Source,
+    pub(super) foreign: Vec<ForeignFolder>,
     pub(super) menu: Menu,
     /// Budget in bytes of each order, and what counts towards it.
     pub(super) budgets: Vec<(u64, Sizes)>,
@@ -119,7 +121,8 @@ impl PackJob {
         if settings.texts.is_empty() {
             return Err(PackedError::NoText);
         }
-        let menu = Menu::new(&source, &settings)?;
+        let foreign = ForeignFolder::open_all(&settings.options, &source, settings.runtime)?;
+        let menu = Menu::new(&source, &settings, &foreign)?;
         let whole = Sizes::new(&source, &menu, shard_bytes(&source, &settings))?;
         let matrices = Sizes::of_matrices(&menu)?;
         let weights = source.folder().tensors().map(|(_, t)| t.elements()).sum();
@@ -138,7 +141,7 @@ impl PackJob {
             }
             budgets.push((budget, sizes.clone()));
         }
-        Ok(Self { settings, source, menu, budgets })
+        Ok(Self { settings, source, foreign, menu, budgets })
     }
 
     /// The settings.
@@ -151,9 +154,48 @@ impl PackJob {
         &self.source
     }
 
+    /// The folders of options.
+    pub fn foreign(&self) -> &[ForeignFolder] {
+        &self.foreign
+    }
+
     /// The matrices and their forms.
     pub fn menu(&self) -> &Menu {
         &self.menu
+    }
+
+    /// Bytes that an order allows.
+    ///
+    /// # Panics
+    /// If there are not so many orders, as all that take the number of an order.
+    pub fn budget(&self, order: usize) -> u64 {
+        self.budgets[order].0
+    }
+
+    /// The problem of an order: a group for each matrix, tied as the runtime asks for, and one
+    /// for the rest.
+    ///
+    /// # Errors
+    /// Ties that cannot be.
+    pub fn problem(&self, order: usize) -> Result<Problem, PackedError> {
+        let (budget, sizes) = &self.budgets[order];
+        sizes.problem(&self.menu, &self.menu.ties(), *budget)
+    }
+
+    /// What a plan takes of the budget of an order, in bytes.
+    pub fn bytes(&self, order: usize, plan: &Assignment) -> u64 {
+        self.budgets[order].1.bytes(plan)
+    }
+
+    /// Plans with one form everywhere, whatever their size. They keep to all ties.
+    pub fn uniform_plans(&self) -> Vec<(String, Assignment)> {
+        known::uniform(&self.menu)
+    }
+
+    /// Plans that compete with those of the search for an order.
+    pub fn known(&self, order: usize) -> Vec<(String, Assignment)> {
+        let (budget, sizes) = &self.budgets[order];
+        known::plans(&self.menu, &self.foreign, sizes, *budget)
     }
 
     /// SHA-256 of the source's tensors. Reads all of them.
@@ -182,11 +224,16 @@ impl PackJob {
         folder: &Path,
         reporter: &mut dyn Reporter,
     ) -> Result<PackPrepared, PackedError> {
-        let Self { settings, source, menu, .. } = self;
+        let Self { settings, source, foreign, menu, .. } = self;
         let work = settings.effort.plan();
         reporter.stage("reading the model", None);
         let source_sha256 = self.source_sha256()?;
         source.check_finite()?;
+        let mut options = String::new();
+        for folder in foreign {
+            folder.check_rest(source)?;
+            let _ = write!(options, " {}", folder.sha256()?);
+        }
         reporter.stage("preparing text", None);
         let texts = Texts::new(source, &settings.texts, &work, self.window(), settings.seed)?;
         let (calibration, heldout) = texts.batches(work.per_gradient)?;
@@ -195,8 +242,15 @@ impl PackJob {
         let weights = source.weights()?;
         let config = Arc::clone(source.config());
         let model = Model::new(Arc::clone(&config), Arc::clone(&weights), Settings::default())?;
-        let build =
-            Build { source, menu, settings, model: &model, batches: &calibration, origin: &origin };
+        let build = Build {
+            source,
+            menu,
+            settings,
+            foreign,
+            model: &model,
+            batches: &calibration,
+            origin: &format!("{origin}{options}"),
+        };
         let database = OptionDatabase::build(&build, &folder.join("options"), reporter)?;
         let few = database.too_few(menu);
         if !few.is_empty() {
@@ -216,6 +270,7 @@ impl PackJob {
         reporter.stage("sensitivities", Some(work.fisher));
         let errors = database.errors(menu);
         let mut of_samples = format!("{origin} {} {}", settings.seed, settings.factor.act_order);
+        of_samples.push_str(&options);
         for error in &errors {
             let _ = write!(of_samples, " {:016x}", error.to_bits());
         }
@@ -254,11 +309,9 @@ impl PackJob {
         folder: &Path,
         reporter: &mut dyn Reporter,
     ) -> Result<SearchOutcome, PackedError> {
-        let (budget, sizes) = &self.budgets[n];
+        let budget = self.budget(n);
         let work = self.settings.effort.plan();
-        let problem = sizes.problem(&self.menu, &self.menu.ties(), *budget)?;
-        // A uniform plan keeps to all ties.
-        let known = known::plans(&self.menu, sizes, *budget);
+        let (problem, known) = (self.problem(n)?, self.known(n));
         let run = folder.join(format!("search-{n}-{budget}"));
         std::fs::create_dir_all(&run).map_err(QuantError::io(&run, "creating the folder"))?;
         let mut settings = work.search(self.settings.seed);

@@ -5,20 +5,21 @@ use std::fmt;
 
 use rco_formats::compressed_tensors::Scheme;
 use rco_formats::safetensors::Dtype;
-use rco_model::weights::rounding;
+use rco_model::weights::{PackedMatrix, rounding};
 use rco_model::{WeightKey, WeightKind};
 
 use super::error::PackedError;
+use super::foreign::ForeignFolder;
 use super::rules::{Rule, rules};
 use super::settings::{PackSettings, Runtime, Zeros};
 use super::source::Source;
 
 /// Group sizes, largest first.
-const GROUPS: [u32; 3] = [128, 64, 32];
+pub(super) const GROUPS: [u32; 3] = [128, 64, 32];
 /// Widths in bits where the runtime unpacks any.
 const WIDTHS: &[u8] = &[2, 3, 4, 5, 6, 8];
 /// Widths that vLLM has kernels for.
-const VLLM_WIDTHS: &[u8] = &[4, 8];
+pub(super) const VLLM_WIDTHS: &[u8] = &[4, 8];
 /// Widest codes that have zero points unless they are asked for.
 const ZEROS_UP_TO: u8 = 4;
 
@@ -29,6 +30,8 @@ pub enum Method {
     Gptq,
     /// Rounding to the nearest.
     Nearest,
+    /// As the folder of options with this number has them, counted from 1.
+    Foreign(u8),
 }
 
 /// A way to store a matrix.
@@ -48,6 +51,14 @@ impl Form {
             Self::Source => None,
         }
     }
+
+    /// The folder of options that it comes from, counted from 0.
+    pub(super) fn foreign(self) -> Option<usize> {
+        match self {
+            Self::Grid(_, Method::Foreign(n)) => Some(usize::from(n).saturating_sub(1)),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Form {
@@ -55,6 +66,7 @@ impl fmt::Display for Form {
         match self {
             Self::Grid(scheme, Method::Gptq) => write!(f, "{scheme}"),
             Self::Grid(scheme, Method::Nearest) => write!(f, "{scheme}-nearest"),
+            Self::Grid(scheme, Method::Foreign(n)) => write!(f, "{scheme}@{n}"),
             Self::Source => f.write_str("source"),
         }
     }
@@ -105,12 +117,19 @@ pub struct Menu {
 }
 
 impl Menu {
-    /// The menu of a folder: all matrices of the blocks but routers.
+    /// The menu of a folder: all matrices of the blocks but routers, each in grids of its own
+    /// and as the folders of options have it.
     ///
     /// # Errors
     /// [`PackedError::NothingToChoose`], [`PackedError::Setting`] for settings that fit no
-    /// grid, [`PackedError::Runtime`] for what the runtime cannot load.
-    pub fn new(source: &Source, settings: &PackSettings) -> Result<Self, PackedError> {
+    /// grid, [`PackedError::Runtime`] for what the runtime cannot load,
+    /// [`PackedError::Foreign`] for options that fit no matrix, or only some of those that are
+    /// tied.
+    pub fn new(
+        source: &Source,
+        settings: &PackSettings,
+        foreign: &[ForeignFolder],
+    ) -> Result<Self, PackedError> {
         let widths = widths(settings)?;
         let groups = groups(settings)?;
         let mut linears = Vec::new();
@@ -143,7 +162,15 @@ impl Menu {
                 continue;
             };
             let with_source = !expert || settings.runtime != Runtime::Transformers;
-            let forms = forms(settings, &widths, group)?;
+            let mut forms = forms(settings, &widths, group)?;
+            for (number, folder) in (1..).zip(foreign) {
+                if let Some(scheme) = foreign_scheme(folder, &linears, &set, settings)? {
+                    let wider =
+                        |form: &Form| form.scheme().is_some_and(|s| s.bits() > scheme.bits());
+                    let at = forms.iter().position(wider).unwrap_or(forms.len());
+                    forms.insert(at, Form::Grid(scheme, Method::Foreign(number)));
+                }
+            }
             for n in set {
                 let linear = &mut linears[n];
                 linear.forms.clone_from(&forms);
@@ -158,6 +185,13 @@ impl Menu {
                 columns: linears.first().map_or(0, |linear| linear.columns),
                 groups: groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             });
+        }
+        for (n, folder) in foreign.iter().enumerate() {
+            let is_here = |form: &Form| form.foreign() == Some(n);
+            if !linears.iter().any(|linear| linear.forms.iter().any(is_here)) {
+                let what = "it holds none of the matrices that are decided on";
+                return Err(folder.unfit(what.to_owned()));
+            }
         }
         Ok(Self { linears, rules, unfit })
     }
@@ -259,6 +293,31 @@ fn forms(settings: &PackSettings, widths: &[u8], group: u32) -> Result<Vec<Form>
         }
     }
     Ok(out)
+}
+
+/// The scheme that a folder of options has of matrices that are tied; `None` if it has none of
+/// them.
+fn foreign_scheme(
+    folder: &ForeignFolder,
+    linears: &[Linear],
+    set: &[usize],
+    settings: &PackSettings,
+) -> Result<Option<Scheme>, PackedError> {
+    let scheme = |n: usize| folder.matrix(linears[n].key).map(PackedMatrix::scheme);
+    let Some(&first) = set.first() else { return Ok(None) };
+    let Some(&other) = set.iter().find(|&&n| scheme(n) != scheme(first)) else {
+        return Ok(scheme(first));
+    };
+    let word = |n: usize| scheme(n).map_or("not packed".to_owned(), |scheme| scheme.to_string());
+    Err(folder.unfit(format!(
+        "{} is {} and {} is {}, --runtime {} takes one grid for both; give --runtime any if \
+         yours loads it",
+        linears[first].module,
+        word(first),
+        linears[other].module,
+        word(other),
+        settings.runtime
+    )))
 }
 
 /// Positions of matrices that are tied together; the others by themselves.

@@ -118,6 +118,8 @@ pub struct PackSettings {
     pub factor: FactorSettings,
     /// Rounding to the nearest is an option beside GPTQ.
     pub nearest: bool,
+    /// Packed folders of the same model, whose matrices are options.
+    pub options: Vec<PathBuf>,
     /// The runtime.
     pub runtime: Runtime,
     /// What is written.

@@ -1,7 +1,9 @@
 //! `rco bench`: what is claimed about the engine, measured.
 
+mod contest;
 mod engine;
 mod knapsack;
+mod pack;
 mod prune;
 mod quantize;
 mod synthetic;
@@ -20,6 +22,7 @@ use crate::output;
 pub(crate) enum Bench {
     Engine(Box<engine::Args>),
     Knapsack(knapsack::Args),
+    Pack(Box<pack::Args>),
     Prune(Box<prune::Args>),
     Quantize(Box<quantize::Args>),
     Synthetic(synthetic::Args),
@@ -29,6 +32,7 @@ pub(crate) fn run(bench: &Bench) -> Result<(), CliError> {
     match bench {
         Bench::Engine(args) => engine::run(args),
         Bench::Knapsack(args) => knapsack::run(args),
+        Bench::Pack(args) => pack::run(args),
         Bench::Prune(args) => prune::run(args),
         Bench::Quantize(args) => quantize::run(args),
         Bench::Synthetic(args) => synthetic::run(args),

@@ -151,8 +151,9 @@ pub(crate) struct Flags {
     pub(super) imatrix: Option<PathBuf>,
 
     /// GGUF file of the same model whose tensors may be taken too, such as somebody else's
-    /// Q4_K_M; can be given several times
-    #[arg(long, value_name = "FILE")]
+    /// Q4_K_M; for a Hugging Face folder another one of compressed-tensors. Can be given several
+    /// times
+    #[arg(long, value_name = "PATH")]
     pub(super) options: Vec<PathBuf>,
 
     /// Types to encode beside that of the source, such as Q4_K,Q6_K
@@ -178,7 +179,7 @@ pub(crate) struct Flags {
     /// Drop experts as well, where that costs less than smaller types: the same number in every
     /// layer, as GGUF has it. Only for mixtures of experts
     #[arg(long, conflicts_with = "no_gradients")]
-    drop_experts: bool,
+    pub(super) drop_experts: bool,
 
     /// Do without gradients: plans are ranked by weight errors and measured in llama.cpp. For
     /// architectures that llama.cpp runs and rco does not; finds less, keeps to the budget all

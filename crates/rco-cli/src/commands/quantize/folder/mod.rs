@@ -122,8 +122,11 @@ fn describe(job: &PackJob) -> Result<Description, CliError> {
     let settings = job.settings();
     let hash = |path: &Path| rco_quant::hash::sha256_file(path).map_err(CliError::from);
     let texts = settings.texts.iter().map(|path| hash(path)).collect::<Result<Vec<_>, _>>()?;
+    let options = job.foreign().iter().map(rco_quant::packed::ForeignFolder::sha256);
+    let options = options.collect::<Result<Vec<_>, _>>()?;
     let kept = json!({
         "texts": texts,
+        "options": options,
         "widths": settings.widths,
         "group_size": settings.group,
         "zero_points": settings.zeros,

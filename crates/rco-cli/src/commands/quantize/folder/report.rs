@@ -25,10 +25,15 @@ pub(super) fn outlook(
     out.field("family", &outlook.family)?;
     let weights = count(outlook.weights, "weight");
     out.field("size", format!("{}, {weights}", amount(outlook.source_bytes, "bytes")))?;
-    let matrices = count(outlook.matrices as u64, "matrix").replace("matrixs", "matrices");
+    let decided = matrices(outlook.matrices);
     let share = percent(outlook.matrix_weights, outlook.weights);
-    out.field("decided on", format!("{matrices}, {share} of the weights"))?;
+    out.field("decided on", format!("{decided}, {share} of the weights"))?;
     out.field("options", outlook.forms.join(" "))?;
+    for foreign in &outlook.foreign {
+        let matrices = matrices(foreign.matrices);
+        let (mark, path) = (&foreign.mark, foreign.path.display());
+        out.field("theirs", format!("{mark}: {matrices} of {path}"))?;
+    }
     out.field("runtime", format!("{}, as {}", settings.runtime, settings.format))?;
     for rule in &outlook.rules {
         out.field("rule", rule)?;
@@ -45,6 +50,10 @@ pub(super) fn outlook(
     out.field("text", texts.join(", "))?;
     out.field("disk", format!("{} of options", amount(outlook.database_bytes, "bytes")))?;
     out.field("time", format!("about {} on two cores", duration(outlook.seconds)))
+}
+
+fn matrices(number: usize) -> String {
+    count(number as u64, "matrix").replace("matrixs", "matrices")
 }
 
 fn some_of(names: &[String]) -> String {

@@ -1,0 +1,64 @@
+//! `rco quantize` of a Hugging Face folder against what else there is, at equal size, on
+//! held-out texts.
+//!
+//! All plans are made of the same matrices, rounded by GPTQ with the second moments of the same
+//! calibration text, and are measured by the same engine on the same windows of texts that none
+//! of them has seen.
+
+use std::path::Path;
+
+use rco_model::tokenizer::Tokenizer;
+use rco_quant::job::Reporter;
+use rco_quant::objective::PlanModels;
+use rco_quant::packed::{PackJob, PackPrepared};
+
+use crate::contest::{Contest, ContestSettings, Course, Field, Row};
+use crate::error::BenchError;
+
+/// Runs all contenders at all orders of `job`, whose outputs are not written; `report` sees
+/// every row as it comes.
+///
+/// # Errors
+/// Whatever any of them meets.
+pub fn run(
+    job: &PackJob,
+    settings: &ContestSettings,
+    folder: &Path,
+    reporter: &mut dyn Reporter,
+    report: &mut dyn FnMut(&Row),
+) -> Result<Vec<Row>, BenchError> {
+    let prepared = job.prepare(folder, reporter)?;
+    let PackPrepared { database, models, teacher, scores, origin, .. } = &prepared;
+    let field = Field {
+        models,
+        teacher,
+        scores,
+        origin,
+        work: job.settings().effort.plan(),
+        seed: job.settings().seed,
+        weights: job.menu().weights(),
+    };
+    reporter.stage("held-out texts", None);
+    let tokenizer = Tokenizer::open(job.source().folder().path())?;
+    let (original, window) = (models.original()?, job.window());
+    let mut contest = Contest::new(settings, field, &original, &tokenizer, window, report)?;
+    let errors = [("GPTQ error, knapsack", database.errors(job.menu()))];
+    let uniform = job.uniform_plans();
+    for order in 0..job.settings().orders.len() {
+        let budget = job.budget(order);
+        reporter.stage(&format!("{budget} bytes"), None);
+        let problem = job.problem(order)?;
+        let bytes = |plan: &_| job.bytes(order, plan);
+        let course = Course { budget, problem: &problem, bytes: &bytes };
+        // The largest that fits, and the smallest that does not.
+        let mut rising: Vec<_> =
+            uniform.iter().map(|(name, plan)| (bytes(plan), name, plan)).collect();
+        rising.sort_by_key(|(bytes, name, _)| (*bytes, *name));
+        let above = rising.partition_point(|(bytes, ..)| *bytes <= budget);
+        for (_, name, plan) in &rising[above.saturating_sub(1)..rising.len().min(above + 1)] {
+            contest.plan(&course, name, plan)?;
+        }
+        contest.searches(&course, &errors, job.known(order))?;
+    }
+    Ok(contest.into_rows())
+}

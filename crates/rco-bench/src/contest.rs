@@ -184,6 +184,8 @@ impl<'a> Contest<'a> {
         if self.settings.evolution > 0 {
             let mut evolution = one(MethodName::Evolution);
             evolution.steps = None;
+            // In its few generations it would not spend what the uniform plan leaves.
+            evolution.baselines.evolution.filled = true;
             evolution.evaluations = Some(self.settings.evolution * evaluations);
             let name = format!("evolution, {} × evaluations", self.settings.evolution);
             self.search(course, Entry::new(&name, scores, &evolution, false))?;

@@ -31,7 +31,7 @@ fn run(command: &mut Command) -> (i32, String, String) {
 /// What the final choice goes by: the mean of both splits.
 fn judged(candidate: &Value) -> f64 {
     let heldout = candidate["loss_heldout"].as_f64().unwrap();
-    (heldout + candidate["loss_calibration"].as_f64().unwrap_or(heldout)) / 2.0
+    f64::midpoint(heldout, candidate["loss_calibration"].as_f64().unwrap_or(heldout))
 }
 
 const GGUF: &str = "tiny-moe/tiny-moe.bf16.gguf";

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::mutation::Mutator;
 use super::uniform::uniform_plan;
 use crate::rng::{Purpose, stream};
+use crate::search::fill::fill;
 use crate::search::settings::at_least_one;
 use crate::search::{
     Method, MethodName, Oracle, Progress, Sample, SearchError, from_json, to_json,
@@ -38,6 +39,10 @@ pub struct EvolutionSettings {
     /// Rounds of selection with growing samples; the parent takes part in the last
     /// one. A deterministic objective has one round.
     pub selection: Vec<Selection>,
+    /// Starts from the uniform plan filled up to the budget by the scores at hand, if there are
+    /// any: where levels lie far apart, the uniform plan leaves much of the budget, and a few
+    /// generations do not spend it.
+    pub filled: bool,
 }
 
 impl Default for EvolutionSettings {
@@ -51,6 +56,7 @@ impl Default for EvolutionSettings {
                 Selection { survivors: 2, draws: 4 },
                 Selection { survivors: 1, draws: 16 },
             ],
+            filled: false,
         }
     }
 }
@@ -101,7 +107,7 @@ impl EvolutionSettings {
 
 /// A (1+λ) strategy: offspring are the parent with a few level switches (one
 /// decision up, another down, so that the cost is kept), selected in rounds with
-/// fewer plans and more draws each. Starts from the uniform plan.
+/// fewer plans and more draws each. Starts from the uniform plan, as it is or filled.
 #[derive(Debug)]
 pub struct Evolution {
     settings: EvolutionSettings,
@@ -171,7 +177,14 @@ impl Method for Evolution {
 
     fn step(&mut self, oracle: &mut Oracle<'_>) -> Result<Progress, SearchError> {
         if self.state.parent.is_empty() {
-            self.state.parent = uniform_plan(oracle)?;
+            let mut plan = uniform_plan(oracle)?;
+            if self.settings.filled
+                && let Some(scores) = oracle.scores()
+            {
+                let values: Vec<f64> = scores.iter().map(|s| -s).collect();
+                fill(oracle, &values, &mut plan);
+            }
+            self.state.parent = plan;
         }
         if self.state.finishing || self.state.generation >= self.generations {
             oracle.propose(NAME, "last parent", &self.state.parent)?;

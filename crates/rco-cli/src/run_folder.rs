@@ -124,6 +124,16 @@ impl RunFolder {
         Ok(Self { dir: dir.to_owned(), _lock: lock })
     }
 
+    /// Ends the run: the lock is gone, and so is the folder if it is not kept.
+    pub(crate) fn close(self, is_kept: bool) -> Result<(), CliError> {
+        let dir = self.dir.clone();
+        drop(self);
+        if is_kept {
+            return Ok(());
+        }
+        std::fs::remove_dir_all(&dir).map_err(CliError::io(&dir, "deleting the run folder"))
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.dir
     }

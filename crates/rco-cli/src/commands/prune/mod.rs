@@ -6,7 +6,6 @@ mod layers;
 mod report;
 mod sparsity;
 
-use std::fs;
 use std::path::Path;
 
 use rco_quant::job::Reporter;
@@ -16,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 pub(crate) use self::args::Args;
-use crate::commands::quantize::{Logged, Stages};
+use crate::commands::quantize::logged;
 use crate::error::CliError;
 use crate::output::{self, Out};
 use crate::run_folder::{Description, RunFolder};
@@ -73,17 +72,8 @@ fn drop_some<P: Pruning>(args: &Args) -> Result<(), CliError> {
         };
     }
     let folder = RunFolder::open(&dir, &describe(&job)?)?;
-    let mut stages = Stages::new(args.quiet || args.json);
-    let mut log = Logged::open(&dir.join("log.txt"), &mut stages)?;
-    log.begin();
-    let done = job.make(&folder, &mut log);
-    match &done {
-        Ok(_) => log.write("prune: done"),
-        Err(error) => log.write(&format!("prune: {error}")),
-    }
-    drop(log);
-    stages.finish();
-    let outcome = done?;
+    let outcome =
+        logged(&dir, args.quiet || args.json, "prune", |reporter| job.make(&folder, reporter))?;
     P::report(&mut out, &outcome)?;
     if args.json {
         Out::stdout().json(&outcome)?;
@@ -91,11 +81,7 @@ fn drop_some<P: Pruning>(args: &Args) -> Result<(), CliError> {
     if kept {
         out.field("run folder", dir.display())?;
     }
-    drop(folder);
-    if !kept {
-        fs::remove_dir_all(&dir).map_err(CliError::io(&dir, "deleting the run folder"))?;
-    }
-    Ok(())
+    folder.close(kept)
 }
 
 /// Refuses to overwrite what is not meant.

@@ -10,6 +10,7 @@ use rco_core::search::{
 };
 use rco_quant::job::Reporter;
 
+use super::Stages;
 use crate::error::CliError;
 use crate::number;
 
@@ -30,29 +31,50 @@ impl Log {
 }
 
 /// A reporter that also writes into a log.
-pub(crate) struct Logged<'a> {
+struct Logged<'a> {
     shown: &'a mut dyn Reporter,
     log: Log,
 }
 
 impl<'a> Logged<'a> {
     /// Opens a log, what it holds already kept.
-    pub(crate) fn open(path: &Path, shown: &'a mut dyn Reporter) -> Result<Self, CliError> {
+    fn open(path: &Path, shown: &'a mut dyn Reporter) -> Result<Self, CliError> {
         let file = OpenOptions::new().create(true).append(true).open(path);
         let file = file.map_err(CliError::io(path, "opening"))?;
         Ok(Self { shown, log: Log { file, begun: Instant::now() } })
     }
 
     /// Notes the command that begins, or goes on.
-    pub(crate) fn begin(&mut self) {
+    fn begin(&mut self) {
         let words = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned());
         let words = words.collect::<Vec<_>>().join(" ");
         self.log.line(&format!("rco {} {words}", env!("CARGO_PKG_VERSION")));
     }
 
-    pub(crate) fn write(&mut self, text: &str) {
+    fn write(&mut self, text: &str) {
         self.log.line(text);
     }
+}
+
+/// Does `work` over a run folder, its stages in the log there and, unless `is_silent`, on the
+/// screen; how it ended is in the log, too.
+pub(crate) fn logged<T>(
+    dir: &Path,
+    is_silent: bool,
+    name: &str,
+    work: impl FnOnce(&mut dyn Reporter) -> Result<T, CliError>,
+) -> Result<T, CliError> {
+    let mut stages = Stages::new(is_silent);
+    let mut log = Logged::open(&dir.join("log.txt"), &mut stages)?;
+    log.begin();
+    let done = work(&mut log);
+    match &done {
+        Ok(_) => log.write(&format!("{name}: done")),
+        Err(error) => log.write(&format!("{name}: {error}")),
+    }
+    drop(log);
+    stages.finish();
+    done
 }
 
 impl Reporter for Logged<'_> {

@@ -8,7 +8,6 @@ mod plan_file;
 mod progress;
 mod report;
 
-use std::fs;
 use std::path::Path;
 
 use rco_quant::job::{Job, JobOutcome, JobSettings, MeasuredIn, Reporter, written_plan};
@@ -17,7 +16,7 @@ use serde_json::json;
 
 use self::args::Flags;
 pub(crate) use self::args::{Args, BuildArgs, OptionsArgs, SearchArgs, parse_effort};
-pub(crate) use self::log::Logged;
+pub(crate) use self::log::logged;
 pub(crate) use self::progress::Stages;
 use self::report::Encoded;
 use crate::error::CliError;
@@ -94,17 +93,10 @@ pub(crate) fn run(flags: &Flags, step: Step) -> Result<(), CliError> {
     }
     check_space(&dir, &outlook)?;
     let folder = RunFolder::open(&dir, &describe(&job)?)?;
-    let mut stages = Stages::new(flags.quiet || flags.json);
-    let mut log = Logged::open(&dir.join("log.txt"), &mut stages)?;
-    log.begin();
-    let done = take(step, &job, &dir, &folder, &mut log);
-    match &done {
-        Ok(_) => log.write(&format!("{}: done", step.name())),
-        Err(error) => log.write(&format!("{}: {error}", step.name())),
-    }
-    drop(log);
-    stages.finish();
-    match done? {
+    let done = logged(&dir, flags.quiet || flags.json, step.name(), |reporter| {
+        take(step, &job, &dir, &folder, reporter)
+    })?;
+    match done {
         Done::Encoded(encoded) => {
             report::encoded(&mut out, &encoded)?;
             if flags.json {
@@ -127,14 +119,10 @@ pub(crate) fn run(flags: &Flags, step: Step) -> Result<(), CliError> {
             out.field("plan", folder.plan().display())?;
         }
     }
-    drop(folder);
     if let Some(next) = step.next() {
         out.field("next", format!("{next}, with the same arguments"))?;
     }
-    if !kept {
-        fs::remove_dir_all(&dir).map_err(CliError::io(&dir, "deleting the run folder"))?;
-    }
-    Ok(())
+    folder.close(kept)
 }
 
 /// Does the step.

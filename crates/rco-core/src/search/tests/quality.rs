@@ -158,7 +158,6 @@ fn the_final_choice_weighs_both_splits_as_asked() {
             let best = judged(&outcome.candidates[0]);
             assert!(outcome.candidates.iter().all(|c| judged(c) >= best), "seed {seed}");
         }
-        assert_eq!(by[0].counts.limited(), by[2].counts.limited());
         differ += u32::from(by[0].assignment != by[2].assignment);
     }
     assert!(differ > 0);

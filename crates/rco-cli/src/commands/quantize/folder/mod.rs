@@ -3,7 +3,6 @@
 mod args;
 mod report;
 
-use std::fs;
 use std::path::Path;
 
 use rco_quant::job::Reporter;
@@ -13,7 +12,7 @@ use serde_json::json;
 
 pub(crate) use self::args::FolderFlags;
 use super::args::Flags;
-use super::{Logged, Stages, Step};
+use super::{Step, logged};
 use crate::error::CliError;
 use crate::output::{self, Out};
 use crate::run_folder::{Description, RunFolder};
@@ -50,17 +49,9 @@ pub(super) fn run(flags: &Flags, step: Step) -> Result<(), CliError> {
     }
     check_space(&dir, &outlook)?;
     let folder = RunFolder::open(&dir, &describe(&job)?)?;
-    let mut stages = Stages::new(flags.quiet || flags.json);
-    let mut log = Logged::open(&dir.join("log.txt"), &mut stages)?;
-    log.begin();
-    let done = take(&job, &dir, &folder, &mut log);
-    match &done {
-        Ok(_) => log.write("quantize: done"),
-        Err(error) => log.write(&format!("quantize: {error}")),
-    }
-    drop(log);
-    stages.finish();
-    let outcome = done?;
+    let outcome = logged(&dir, flags.quiet || flags.json, "quantize", |reporter| {
+        take(&job, &dir, &folder, reporter)
+    })?;
     report::outcome(&mut out, &outcome, flags.plan)?;
     if flags.json {
         Out::stdout().json(&outcome)?;
@@ -68,11 +59,7 @@ pub(super) fn run(flags: &Flags, step: Step) -> Result<(), CliError> {
     if kept {
         out.field("run folder", dir.display())?;
     }
-    drop(folder);
-    if !kept {
-        fs::remove_dir_all(&dir).map_err(CliError::io(&dir, "deleting the run folder"))?;
-    }
-    Ok(())
+    folder.close(kept)
 }
 
 fn take(

@@ -63,7 +63,7 @@ bench-quantize: build
 	$(QUANTIZE) assets/tiny-moe/tiny-moe.bf16.gguf --sizes 2910000,3853000,4584000,5447000 \
 		--windows 24 --evolution 10 --out benchmarks/quantize-tiny-moe \
 		--run $(CARGO_TARGET_DIR)/quantize-tiny-moe
-	$(QUANTIZE) $(SMOLLM2) --sizes 84000000,78000000,90000000,94000000 \
+	$(QUANTIZE) $(SMOLLM2) --sizes 84000000,78000000,90000000,81000000 \
 		--windows 6 --evolution 0 --out benchmarks/quantize-smollm2 \
 		--run $(CARGO_TARGET_DIR)/quantize-smollm2
 

@@ -152,6 +152,11 @@ impl Synthetic {
         Self { noise: 0.05, ..Self::quadratic(problem, seed) }
     }
 
+    /// The same through draws, and on splits, that say next to nothing.
+    pub(crate) fn obscure(problem: &Problem, seed: u64) -> Self {
+        Self { noise: 20.0, ..Self::quadratic(problem, seed) }
+    }
+
     fn flats(&self, assignment: &Assignment) -> Vec<usize> {
         let pairs = assignment.choices().iter().zip(&self.offsets);
         pairs.map(|(&k, start)| start + k as usize).collect()

@@ -3,7 +3,7 @@
 //! * [`experts`], [`amount`], [`budget`]: experts as groups, exact numbers in all or in each
 //!   block.
 //! * [`aim`]: what the texts count, and what protected ones may lose.
-//! * [`reference`]: the original model and the texts; [`made`]: the smaller one, written, read
+//! * [`mod@reference`]: the original model and the texts; [`made`]: the smaller one, written, read
 //!   again and scored.
 //! * [`objective`]: the KL of a plan, routed as it will be, and what single changes do to it.
 //! * [`fisher`]: what each expert costs by itself.

@@ -147,7 +147,7 @@ fn the_final_choice_weighs_both_splits_as_asked() {
         let choose = |share: f64| {
             let settings =
                 SearchSettings { choose_calibration: share, ..quick(MethodName::Portfolio) };
-            run(&problem, &mut Synthetic::noisy(&problem, seed), &settings)
+            run(&problem, &mut Synthetic::obscure(&problem, seed), &settings)
         };
         let by = [choose(0.0), choose(0.5), choose(1.0)];
         for (outcome, share) in by.iter().zip([0.0, 0.5, 1.0]) {

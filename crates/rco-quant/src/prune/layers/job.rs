@@ -81,7 +81,7 @@ impl LayersJob {
             return Err(PruneError::NoText);
         }
         let (blocks, asked) = (source.config().blocks.len(), settings.layers);
-        let most = (blocks - LEAST) as u64;
+        let most = blocks.saturating_sub(LEAST) as u64;
         if asked == 0 || asked > most {
             return Err(PruneError::Layers { asked, blocks: blocks as u64, most });
         }

@@ -33,6 +33,8 @@ pub struct ContestSettings {
     pub evolution: u64,
     /// Steps of RCO without warm start or polish (four samples each); 0 leaves it out.
     pub plain_steps: u64,
+    /// Only contenders whose name holds one of these; all if there is none.
+    pub only: Vec<String>,
 }
 
 /// One plan at one size, on one text.
@@ -155,6 +157,12 @@ impl<'a> Contest<'a> {
         self.rows
     }
 
+    /// Whether a contender of this name takes part.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        let only = &self.settings.only;
+        only.is_empty() || only.iter().any(|part| name.contains(part))
+    }
+
     /// Everything that searches: knapsacks on these `errors` and on sensitivities, RCO, the
     /// full search with the plans that are `known`, its parts, evolution, RCO as in the paper.
     pub(crate) fn searches(
@@ -179,8 +187,9 @@ impl<'a> Contest<'a> {
         let rco = one(MethodName::Rco);
         self.search(course, Entry::new("Fisher, RCO", scores, &rco, true))?;
         let quantize = Entry { known, ..Entry::new("rco quantize", scores, &full, true) };
-        let outcome = self.search(course, quantize)?;
-        self.parts(course, &outcome)?;
+        if let Some(outcome) = self.search(course, quantize)? {
+            self.parts(course, &outcome)?;
+        }
         if self.settings.evolution > 0 {
             let mut evolution = one(MethodName::Evolution);
             evolution.steps = None;
@@ -220,11 +229,15 @@ impl<'a> Contest<'a> {
         Ok(())
     }
 
+    /// What the contender finds, if it takes part.
     fn search(
         &mut self,
         course: &Course<'_>,
         entry: Entry<'_>,
-    ) -> Result<SearchOutcome, BenchError> {
+    ) -> Result<Option<SearchOutcome>, BenchError> {
+        if !self.wants(entry.name) {
+            return Ok(None);
+        }
         let Entry { name, scores, known, settings, curved } = entry;
         let Field { models, teacher, work, origin, .. } = self.field;
         let (measured, seed) = (work.measured_batches(), settings.seed);
@@ -239,7 +252,7 @@ impl<'a> Contest<'a> {
         let model = models.model(&outcome.assignment)?;
         let bytes = (course.bytes)(&outcome.assignment);
         self.model(course.budget, name, bytes, &model, Some(outcome.counts), seconds)?;
-        Ok(outcome)
+        Ok(Some(outcome))
     }
 
     /// Measures a plan that needed no search.
@@ -249,6 +262,9 @@ impl<'a> Contest<'a> {
         contender: &str,
         plan: &Assignment,
     ) -> Result<(), BenchError> {
+        if !self.wants(contender) {
+            return Ok(());
+        }
         let model = self.field.models.model(plan)?;
         self.model(course.budget, contender, (course.bytes)(plan), &model, None, 0.0)
     }

@@ -67,7 +67,7 @@ impl Bench<'_> {
         std::fs::create_dir_all(&files).map_err(QuantError::io(&files, "creating the folder"))?;
         let threads = self.job.settings().threads;
         let mut made: Vec<(u64, &str, PathBuf)> = Vec::new();
-        for preset in Preset::all() {
+        for preset in Preset::all().filter(|p| self.contest.wants(&recipe(p.name()))) {
             let path = files.join(format!("{}.gguf", preset.name()));
             if !path.exists() {
                 let source = &self.job.settings().model;
@@ -87,7 +87,7 @@ impl Bench<'_> {
         for (bytes, name, path) in chosen {
             let file = Arc::new(GgufModel::open(&path).map_err(QuantError::from)?);
             let model = self.engine.candidates.other(file)?;
-            self.contest.model(budget, &format!("llama.cpp {name}"), bytes, &model, None, 0.0)?;
+            self.contest.model(budget, &recipe(name), bytes, &model, None, 0.0)?;
         }
         Ok(())
     }
@@ -108,4 +108,9 @@ impl Bench<'_> {
         ];
         self.contest.searches(&course, &errors, known)
     }
+}
+
+/// Name of a contender.
+fn recipe(preset: &str) -> String {
+    format!("llama.cpp {preset}")
 }

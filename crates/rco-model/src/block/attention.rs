@@ -1,7 +1,5 @@
 //! Causal attention with grouped queries, by chunks of queries.
 
-use std::ops::Range;
-
 use candle_core::Tensor;
 
 use super::{Block, Emitter};
@@ -9,7 +7,8 @@ use crate::config::QkNorm;
 use crate::error::ModelError;
 use crate::key::WeightKind;
 use crate::ops::{
-    Mask, attention_probs, attention_probs_backward, linear_backward, rms_norm, rms_norm_backward,
+    AttentionGradients, Chunk, Heads, InputGradient, attention, attention_backward,
+    attention_probs, attention_probs_backward, linear_backward, rms_norm, rms_norm_backward,
     soft_cap, soft_cap_backward,
 };
 
@@ -40,12 +39,6 @@ impl AttentionState {
     }
 }
 
-/// A chunk of queries and the keys that any of them sees.
-struct Chunk {
-    queries: Range<usize>,
-    keys: Range<usize>,
-}
-
 impl Block<'_> {
     pub(super) fn attention_forward(&self, x: &Tensor) -> Result<AttentionState, ModelError> {
         let w = self.weights;
@@ -62,15 +55,7 @@ impl Block<'_> {
         let k = self.batch_heads(&k)?;
         let v = self.batch_heads(&self.split_heads(&v)?)?;
 
-        let mut parts = Vec::new();
-        for chunk in self.chunks() {
-            let queries = self.take_queries(&q, &chunk)?;
-            let (_, probs) = self.probs(&queries, &k, &chunk)?;
-            let v = v.narrow(1, chunk.keys.start, chunk.keys.len())?;
-            parts.push(self.give_queries(&probs.matmul(&v)?, &chunk)?);
-        }
-        let width = self.model.heads * self.model.head_dim;
-        let context = Tensor::cat(&parts, 1)?.reshape((self.sequences * self.len, width))?;
+        let context = self.context(&q, &k, &v)?;
         Ok(AttentionState { q_raw, k_raw, q, k, v, context })
     }
 
@@ -94,14 +79,77 @@ impl Block<'_> {
         let g_context = linear_backward(output, g)?.reshape(self.query_shape())?;
 
         let AttentionState { q_raw, k_raw, q, k, v, .. } = state;
+        let AttentionGradients { q: g_q, k: g_k, v: g_v } =
+            self.context_backward(&q, &k, &v, &g_context)?;
+
+        let m = self.model;
+        let g_q = g_q.reshape((self.sequences, self.len, m.heads, m.head_dim))?;
+        let g_q = self.merge_heads(&self.rotary.rotate_backward(&g_q)?)?;
+        let g_k = self.merge_heads(&self.rotary.rotate_backward(&self.unbatch_heads(&g_k)?)?)?;
+        let g_v = self.merge_heads(&self.unbatch_heads(&g_v)?)?;
+        let g_q = self.qk_norm_backward(WeightKind::QueryNorm, q_raw, g_q, emit)?;
+        let g_k = self.qk_norm_backward(WeightKind::KeyNorm, k_raw, g_k, emit)?;
+
+        let mut g_x: Option<InputGradient> = None;
+        for (kind, bias, g) in [
+            (WeightKind::Query, WeightKind::QueryBias, g_q),
+            (WeightKind::Key, WeightKind::KeyBias, g_k),
+            (WeightKind::Value, WeightKind::ValueBias, g_v),
+        ] {
+            let weight = w.get(kind)?;
+            emit.linear(w.key(kind), weight, x, &g)?;
+            emit.bias(w.key(bias), w.optional(bias), &g)?;
+            g_x = Some(match g_x {
+                Some(sum) => sum.add(weight, &g)?,
+                None => InputGradient::of(weight, &g)?,
+            });
+        }
+        match g_x {
+            Some(g_x) => Ok(g_x.finish()?),
+            None => Ok(x.zeros_like()?),
+        }
+    }
+
+    /// Weighted values `[tokens, heads · head size]`.
+    fn context(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor, ModelError> {
+        if self.model.attention_cap.is_none()
+            && let Some(context) = attention(&self.heads(), q, k, v)?
+        {
+            return Ok(context);
+        }
+        let mut parts = Vec::new();
+        for chunk in self.heads().chunks() {
+            let queries = self.take_queries(q, &chunk)?;
+            let (_, probs) = self.probs(&queries, k, &chunk)?;
+            let v = v.narrow(1, chunk.keys.start, chunk.keys.len())?;
+            parts.push(self.give_queries(&probs.matmul(&v)?, &chunk)?);
+        }
+        let width = self.model.heads * self.model.head_dim;
+        Ok(Tensor::cat(&parts, 1)?.reshape((self.sequences * self.len, width))?)
+    }
+
+    /// Gradients at queries, keys and values from that at the weighted values, which has the
+    /// shape of the queries.
+    fn context_backward(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        g: &Tensor,
+    ) -> Result<AttentionGradients, ModelError> {
+        if self.model.attention_cap.is_none()
+            && let Some(gradients) = attention_backward(&self.heads(), q, k, v, g)?
+        {
+            return Ok(gradients);
+        }
         let (mut g_q, mut g_k, mut g_v) = (Vec::new(), k.zeros_like()?, v.zeros_like()?);
-        for chunk in self.chunks() {
-            let queries = self.take_queries(&q, &chunk)?;
-            let g_out = self.take_queries(&g_context, &chunk)?;
+        for chunk in self.heads().chunks() {
+            let queries = self.take_queries(q, &chunk)?;
+            let g_out = self.take_queries(g, &chunk)?;
             let (start, count) = (chunk.keys.start, chunk.keys.len());
             let (keys, values) = (k.narrow(1, start, count)?, v.narrow(1, start, count)?);
 
-            let (scores, probs) = self.probs(&queries, &k, &chunk)?;
+            let (scores, probs) = self.probs(&queries, k, &chunk)?;
             let widen = |part: Tensor| part.pad_with_zeros(1, start, self.len - start - count);
             g_v = (g_v + widen(probs.t()?.matmul(&g_out)?)?)?;
             let g_probs = g_out.matmul(&values.t()?)?;
@@ -113,34 +161,8 @@ impl Block<'_> {
             g_q.push(self.give_queries(&g_scores.matmul(&keys)?, &chunk)?);
             g_k = (g_k + widen(g_scores.t()?.matmul(&queries)?)?)?;
         }
-
-        let m = self.model;
-        let g_q = Tensor::cat(&g_q, 1)?.reshape((self.sequences, self.len, m.heads, m.head_dim))?;
-        let g_q = self.merge_heads(&self.rotary.rotate_backward(&g_q)?)?;
-        let g_k = self.merge_heads(&self.rotary.rotate_backward(&self.unbatch_heads(&g_k)?)?)?;
-        let g_v = self.merge_heads(&self.unbatch_heads(&g_v)?)?;
-        let g_q = self.qk_norm_backward(WeightKind::QueryNorm, q_raw, g_q, emit)?;
-        let g_k = self.qk_norm_backward(WeightKind::KeyNorm, k_raw, g_k, emit)?;
-
-        let mut g_x: Option<Tensor> = None;
-        for (kind, bias, g) in [
-            (WeightKind::Query, WeightKind::QueryBias, g_q),
-            (WeightKind::Key, WeightKind::KeyBias, g_k),
-            (WeightKind::Value, WeightKind::ValueBias, g_v),
-        ] {
-            let weight = w.get(kind)?;
-            emit.linear(w.key(kind), weight, x, &g)?;
-            emit.bias(w.key(bias), w.optional(bias), &g)?;
-            let part = linear_backward(weight, &g)?;
-            g_x = Some(match g_x {
-                Some(sum) => (sum + part)?,
-                None => part,
-            });
-        }
-        match g_x {
-            Some(g_x) => Ok(g_x),
-            None => Ok(x.zeros_like()?),
-        }
+        let q = Tensor::cat(&g_q, 1)?.reshape(self.query_shape())?;
+        Ok(AttentionGradients { q, k: g_k, v: g_v })
     }
 
     /// Scores (after the cap, if there is one) and probabilities of a chunk.
@@ -155,12 +177,7 @@ impl Block<'_> {
         if let Some(cap) = self.model.attention_cap {
             scores = soft_cap(&(scores * self.model.attention_scale)?, cap)?;
         }
-        let mask = Mask {
-            first_query: chunk.queries.start,
-            queries: chunk.queries.len(),
-            first_key: chunk.keys.start,
-            window: self.config.window,
-        };
+        let mask = self.heads().mask(chunk);
         let probs = attention_probs(&scores, self.score_scale(), mask)?;
         Ok((scores, probs))
     }
@@ -170,12 +187,18 @@ impl Block<'_> {
         if self.model.attention_cap.is_some() { 1.0 } else { self.model.attention_scale }
     }
 
-    fn chunks(&self) -> impl Iterator<Item = Chunk> + use<'_> {
-        (0..self.len).step_by(QUERIES).map(|start| {
-            let end = (start + QUERIES).min(self.len);
-            let oldest = self.config.window.map_or(0, |w| (start + 1).saturating_sub(w));
-            Chunk { queries: start..end, keys: oldest..end }
-        })
+    fn heads(&self) -> Heads {
+        let m = self.model;
+        Heads {
+            sequences: self.sequences,
+            len: self.len,
+            kv_heads: m.kv_heads,
+            repeats: m.heads / m.kv_heads,
+            dim: m.head_dim,
+            scale: self.score_scale(),
+            window: self.config.window,
+            at_once: QUERIES,
+        }
     }
 
     fn query_shape(&self) -> (usize, usize, usize, usize, usize) {

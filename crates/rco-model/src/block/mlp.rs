@@ -7,7 +7,7 @@ use super::{Block, Emitter};
 use crate::config::MlpConfig;
 use crate::error::ModelError;
 use crate::key::{WeightKey, WeightKind};
-use crate::ops::{gated, gated_backward, linear_backward};
+use crate::ops::{InputGradient, gated, gated_backward, linear_backward};
 
 /// What backward needs of a gated MLP.
 #[derive(Debug)]
@@ -129,6 +129,6 @@ impl Block<'_> {
         let (gate, up) = (weight(WeightKind::Gate)?, weight(WeightKind::Up)?);
         emit.linear(key(WeightKind::Gate), gate, x, &g_gate)?;
         emit.linear(key(WeightKind::Up), up, x, &g_up)?;
-        Ok((linear_backward(gate, &g_gate)? + linear_backward(up, &g_up)?)?)
+        Ok(InputGradient::of(gate, &g_gate)?.add(up, &g_up)?.finish()?)
     }
 }

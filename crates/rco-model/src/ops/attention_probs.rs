@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::compiled::{Loop, vectorised};
 use super::exp::exp;
-use super::host::{dot, floats, largest, rows_per_task};
+use super::host::{dot, floats, largest, rows_per_task, zeros};
 
 /// Which keys the rows of a matrix of scores may see.
 ///
@@ -54,21 +54,11 @@ impl Mask {
 pub(crate) fn attention_probs(scores: &Tensor, scale: f64, mask: Mask) -> Result<Tensor> {
     let (_, rows, width) = scores.dims3()?;
     let kernel = floats([scores], |[scores]| {
-        let mut probs = vec![0.0; scores.len()];
+        let mut probs = scores.to_vec();
         let per_task = rows_per_task(width);
-        let task = per_task * width;
-        let tasks = probs.par_chunks_mut(task).zip(scores.par_chunks(task));
-        tasks.enumerate().for_each(|(t, (probs, scores))| {
-            let first = t * per_task;
-            vectorised(SoftmaxRows {
-                scores,
-                probs,
-                width,
-                first,
-                rows,
-                mask,
-                scale: scale as f32,
-            });
+        probs.par_chunks_mut(per_task * width).enumerate().for_each(|(t, values)| {
+            let (first, scale) = (t * per_task, scale as f32);
+            vectorised(SoftmaxRows { values, width, first, rows, mask, scale });
         });
         probs
     })?;
@@ -90,7 +80,7 @@ pub(crate) fn attention_probs_backward(probs: &Tensor, scale: f64, g: &Tensor) -
         candle_core::bail!("probabilities {:?}, gradient {:?}", probs.shape(), g.shape());
     }
     let kernel = floats([probs, g], |[probs, g]| {
-        let mut out = vec![0.0; probs.len()];
+        let mut out = zeros(probs.len());
         let task = rows_per_task(width) * width;
         let inputs = probs.par_chunks(task).zip(g.par_chunks(task));
         out.par_chunks_mut(task).zip(inputs).for_each(|(out, (probs, g))| {
@@ -106,15 +96,15 @@ pub(crate) fn attention_probs_backward(probs: &Tensor, scale: f64, g: &Tensor) -
     (pg - probs.broadcast_mul(&mean)?)? * scale
 }
 
-/// Rows of scores to rows of probabilities; the first is row `first % rows` of its matrix.
-struct SoftmaxRows<'a> {
-    scores: &'a [f32],
-    probs: &'a mut [f32],
-    width: usize,
-    first: usize,
-    rows: usize,
-    mask: Mask,
-    scale: f32,
+/// Turns rows of scores into rows of probabilities; the first is row `first % rows` of its
+/// matrix.
+pub(super) struct SoftmaxRows<'a> {
+    pub(super) values: &'a mut [f32],
+    pub(super) width: usize,
+    pub(super) first: usize,
+    pub(super) rows: usize,
+    pub(super) mask: Mask,
+    pub(super) scale: f32,
 }
 
 impl Loop for SoftmaxRows<'_> {
@@ -123,21 +113,22 @@ impl Loop for SoftmaxRows<'_> {
     #[allow(clippy::inline_always, reason = "compiled for several machines")]
     #[inline(always)]
     fn run(self) {
-        let pairs = self.probs.chunks_mut(self.width).zip(self.scores.chunks(self.width));
-        for (i, (probs, scores)) in (self.first..).zip(pairs) {
+        for (i, row) in (self.first..).zip(self.values.chunks_mut(self.width)) {
             let seen = self.mask.visible(i % self.rows, self.width);
-            softmax_row(&scores[seen.clone()], self.scale, &mut probs[seen]);
+            row[..seen.start].fill(0.0);
+            row[seen.end..].fill(0.0);
+            softmax_row(&mut row[seen], self.scale);
         }
     }
 }
 
 /// Gradients at rows of scores.
-struct SoftmaxBackwardRows<'a> {
-    probs: &'a [f32],
-    g: &'a [f32],
-    out: &'a mut [f32],
-    width: usize,
-    scale: f32,
+pub(super) struct SoftmaxBackwardRows<'a> {
+    pub(super) probs: &'a [f32],
+    pub(super) g: &'a [f32],
+    pub(super) out: &'a mut [f32],
+    pub(super) width: usize,
+    pub(super) scale: f32,
 }
 
 impl Loop for SoftmaxBackwardRows<'_> {
@@ -158,10 +149,10 @@ impl Loop for SoftmaxBackwardRows<'_> {
 
 #[allow(clippy::inline_always, reason = "callers compile it for several machines")]
 #[inline(always)]
-fn softmax_row(scores: &[f32], scale: f32, probs: &mut [f32]) {
-    let max = largest(scores);
-    for (p, s) in probs.iter_mut().zip(scores) {
-        *p = exp((s - max) * scale);
+fn softmax_row(probs: &mut [f32], scale: f32) {
+    let max = largest(probs);
+    for p in &mut *probs {
+        *p = exp((*p - max) * scale);
     }
     let (chunks, rest) = probs.as_chunks::<16>();
     let mut sums = [0.0_f32; 16];

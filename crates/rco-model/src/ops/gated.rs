@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::compiled::{Loop, vectorised};
 use super::exp::exp;
-use super::host::{floats, rows_per_task};
+use super::host::{floats, rows_per_task, zeros};
 use crate::config::Activation;
 
 const ROOT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
@@ -18,7 +18,7 @@ const CUBIC: f64 = 0.044_715;
 pub(crate) fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
     same_shape(gate, up)?;
     let kernel = floats([gate, up], |[gate, up]| {
-        let mut y = vec![0.0; gate.len()];
+        let mut y = zeros(gate.len());
         let task = rows_per_task(1);
         let inputs = gate.par_chunks(task).zip(up.par_chunks(task));
         y.par_chunks_mut(task).zip(inputs).for_each(|(y, (gate, up))| match activation {
@@ -50,7 +50,7 @@ pub(crate) fn gated_backward(
     same_shape(gate, up)?;
     same_shape(gate, g)?;
     let kernel = floats([gate, up, g], |[gate, up, g]| {
-        let (mut d_gate, mut d_up) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
+        let (mut d_gate, mut d_up) = (zeros(gate.len()), zeros(gate.len()));
         let task = rows_per_task(1);
         let inputs = gate.par_chunks(task).zip(up.par_chunks(task)).zip(g.par_chunks(task));
         let outputs = d_gate.par_chunks_mut(task).zip(d_up.par_chunks_mut(task));

@@ -1,6 +1,7 @@
 //! Access to the values of tensors in main memory.
 
 use candle_core::{DType, Result, Storage, Tensor};
+use rayon::prelude::*;
 
 /// Values that a task handles at a time. A constant, so that the division of work does not
 /// depend on the number of threads.
@@ -9,6 +10,15 @@ const TASK: usize = 16 * 1024;
 /// Rows of `width` values that a task handles at a time.
 pub(super) fn rows_per_task(width: usize) -> usize {
     (TASK / width.max(1)).max(1)
+}
+
+/// Zeros for a kernel to write over, laid down by all threads: on one they would take longer
+/// than many a kernel.
+pub(crate) fn zeros(count: usize) -> Vec<f32> {
+    if count < 4 * TASK {
+        return vec![0.0; count];
+    }
+    rayon::iter::repeat_n(0.0, count).with_min_len(TASK).collect()
 }
 
 /// Calls `f` with the values of the tensors, row after row, if all are f32 on the CPU.

@@ -8,6 +8,7 @@
 //! sums over rows are added up in the order of the rows.
 
 mod activations;
+mod attention;
 mod attention_probs;
 mod compiled;
 mod exp;
@@ -20,12 +21,13 @@ mod soft_cap;
 
 pub use activations::ActivationRounding;
 pub(crate) use activations::round_activations;
-pub(crate) use attention_probs::{Mask, attention_probs, attention_probs_backward};
+pub(crate) use attention::{AttentionGradients, Chunk, Heads, attention, attention_backward};
+pub(crate) use attention_probs::{attention_probs, attention_probs_backward};
 pub(crate) use compiled::{Loop, vectorised};
 pub(crate) use exp::exp;
 pub(crate) use gated::{gated, gated_backward};
-pub(crate) use host::{floats, largest};
-pub(crate) use linear::{bias_gradient, linear, linear_backward, weight_gradient};
+pub(crate) use host::{floats, largest, zeros};
+pub(crate) use linear::{InputGradient, bias_gradient, linear, linear_backward, weight_gradient};
 pub(crate) use rms_norm::{rms_norm, rms_norm_backward};
 pub(crate) use rotary::RotaryTable;
 pub(crate) use soft_cap::{soft_cap, soft_cap_backward};

@@ -4,7 +4,7 @@ use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
 use super::compiled::{Loop, vectorised};
-use super::host::{dot, floats, rows_per_task};
+use super::host::{dot, floats, rows_per_task, zeros};
 
 /// `x / √(mean(x²) + eps) · (weight + offset)` over the last dimension, which has the
 /// width of `weight [width]`.
@@ -14,7 +14,7 @@ use super::host::{dot, floats, rows_per_task};
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, offset: f64) -> Result<Tensor> {
     let width = checked_width(x, weight)?;
     let kernel = floats([x, weight], |[x, weight]| {
-        let mut y = vec![0.0; x.len()];
+        let mut y = zeros(x.len());
         let task = rows_per_task(width) * width;
         y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| {
             vectorised(Normalise { x, weight, offset: offset as f32, eps, y });
@@ -51,7 +51,7 @@ pub(crate) fn rms_norm_backward(
     let width = checked_width(x, weight)?;
     let kernel = floats([x, weight, g], |[x, weight, g]| {
         let weight: Vec<f32> = weight.iter().map(|w| w + offset as f32).collect();
-        let mut dx = vec![0.0; x.len()];
+        let mut dx = zeros(x.len());
         let task = rows_per_task(width) * width;
         let parts: Vec<Vec<f32>> = dx
             .par_chunks_mut(task)

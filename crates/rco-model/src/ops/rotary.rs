@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
-use super::host::{floats, rows_per_task};
+use super::host::{floats, rows_per_task, zeros};
 use crate::config::{Rope, RopeOrder};
 
 /// Cosines and sines of every position and pair.
@@ -63,7 +63,7 @@ impl RotaryTable {
             candle_core::bail!("rotation of {:?} with a table of {table:?}", x.shape());
         }
         let kernel = floats([x, &self.cos, &self.sin], |[x, cos, sin]| {
-            let mut y = vec![0.0; x.len()];
+            let mut y = zeros(x.len());
             let width = heads * dim;
             let tokens = rows_per_task(width);
             let tasks = y.par_chunks_mut(tokens * width).zip(x.par_chunks(tokens * width));

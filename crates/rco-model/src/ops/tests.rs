@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use super::attention_probs::Mask;
 use super::*;
 use crate::config::{Activation, Rope, RopeOrder, RopeScaling};
 
@@ -164,4 +165,50 @@ fn a_query_sees_its_window_and_nothing_after_itself() {
     let seen: Vec<bool> = flat(&probs).iter().map(|&p| p > 0.0).collect();
     let (third, fourth) = ([true, true, true, false], [false, true, true, true]);
     assert_eq!(seen, [third, fourth, third, fourth].concat());
+}
+
+#[test]
+fn attention_of_all_heads_is_that_of_its_parts() {
+    for (window, len) in [(None, 11), (Some(3), 11), (None, 4), (Some(5), 1)] {
+        let (sequences, kv_heads, repeats, dim) = (2, 3, 2, 5);
+        let (scale, at_once) = (0.7, 4);
+        let heads = Heads { sequences, len, kv_heads, repeats, dim, scale, window, at_once };
+        let queries = [sequences, len, kv_heads, repeats, dim];
+        let keys = [sequences * kv_heads, len, dim];
+        let (q, g) = (values(&queries, 1), values(&queries, 4));
+        let (k, v) = (values(&keys, 2), values(&keys, 3));
+
+        // All queries and keys at once, by primitives in f64.
+        let whole = |q: &Tensor, k: &Tensor, v: &Tensor| {
+            let rows = (sequences * kv_heads, repeats * len, dim);
+            let q = q.permute((0, 2, 3, 1, 4)).unwrap().reshape(rows).unwrap();
+            let scores = q.matmul(&k.t().unwrap()).unwrap();
+            let mask = Mask { first_query: 0, queries: len, first_key: 0, window };
+            let out = attention_probs(&scores, scale, mask).unwrap().matmul(v).unwrap();
+            let out = out.reshape((sequences, kv_heads, repeats, len, dim)).unwrap();
+            out.permute((0, 3, 1, 2, 4)).unwrap().contiguous().unwrap()
+        };
+        let tokens = (sequences * len, kv_heads * repeats * dim);
+        let expected = whole(&q, &k, &v).reshape(tokens).unwrap();
+        let [q1, k1, v1, g1] = [&q, &k, &v, &g].map(single);
+        assert_close(&attention(&heads, &q1, &k1, &v1).unwrap().unwrap(), &expected);
+        assert!(attention(&heads, &q, &k, &v).unwrap().is_none());
+
+        let found = attention_backward(&heads, &q1, &k1, &v1, &g1).unwrap().unwrap();
+        let double = |x: &Tensor| x.to_dtype(DType::F64).unwrap();
+        for (x, gradient, at) in [
+            (&q, &found.q, &(|x: &Tensor| whole(x, &k, &v)) as &dyn Fn(&Tensor) -> Tensor),
+            (&k, &found.k, &|x: &Tensor| whole(&q, x, &v)),
+            (&v, &found.v, &|x: &Tensor| whole(&q, &k, x)),
+        ] {
+            assert_eq!(gradient.dims(), x.dims());
+            for seed in 50..55 {
+                let direction = values(x.dims(), seed);
+                let slope = |h: f64| dot(&g, &at(&(x + (&direction * h).unwrap()).unwrap()));
+                let numeric = (slope(1e-5) - slope(-1e-5)) / 2e-5;
+                let analytic = dot(&double(gradient), &direction);
+                assert!((numeric - analytic).abs() < 1e-5 * (1.0 + numeric.abs()));
+            }
+        }
+    }
 }

@@ -37,6 +37,10 @@ pub(super) struct ContestFlags {
     #[arg(long, value_name = "N", default_value_t = 200)]
     plain_steps: u64,
 
+    /// Only contenders whose name holds this text, to add them to rows of an earlier run
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
+
     /// Seed of all random numbers
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) seed: u64,
@@ -58,6 +62,7 @@ impl ContestFlags {
             windows: self.windows,
             evolution: self.evolution,
             plain_steps: self.plain_steps,
+            only: self.only.clone(),
         }
     }
 

@@ -6,6 +6,7 @@ use rco_bench::engine::write_gradients;
 use rco_bench::engine::{
     Agreement, Report, Row, Shape, Side, ask, contest, measure, measure_large, write, write_random,
 };
+use rco_model::Settings;
 use rco_problems::file::Quantity;
 
 use super::{create_folder, write_csv};
@@ -52,7 +53,7 @@ pub(crate) struct Args {
     threads: usize,
 
     /// Bytes that our forward pass may keep for the backward pass
-    #[arg(long, value_name = "BYTES", default_value_t = 512 << 20)]
+    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().keep_bytes)]
     keep: usize,
 
     /// Python with PyTorch

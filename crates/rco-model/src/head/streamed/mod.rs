@@ -14,7 +14,9 @@ use rayon::prelude::*;
 use super::rows::RowLoss;
 use super::{Head, Wanted};
 use crate::error::ModelError;
-use crate::ops::{exp, floats, linear_backward, soft_cap_backward, vectorised, weight_gradient};
+use crate::ops::{
+    InputGradient, exp, floats, soft_cap_backward, vectorised, weight_gradient, zeros,
+};
 use sums::{Add, AddOne, Difference, Probabilities, Sums};
 
 /// Tokens of the vocabulary that go by together.
@@ -152,7 +154,7 @@ impl Work<'_> {
             return Ok(None);
         }
         let head = self.student.0;
-        let mut states: Option<Tensor> = None;
+        let mut states: Option<InputGradient> = None;
         for (first, s, t) in pieces {
             let mut g = gradient(sums, self.scale, first, &s, t.as_ref())?;
             if let Some(cap) = head.cap {
@@ -161,10 +163,10 @@ impl Work<'_> {
             drop((s, t));
             let count = g.dim(1)?;
             if self.wanted.states {
-                let part = linear_backward(&head.matrix.narrow(0, first, count)?, &g)?;
+                let matrix = head.matrix.narrow(0, first, count)?;
                 states = Some(match states {
-                    Some(sum) => (sum + part)?,
-                    None => part,
+                    Some(sum) => sum.add(&matrix, &g)?,
+                    None => InputGradient::of(&matrix, &g)?,
                 });
             }
             if self.wanted.matrix {
@@ -180,7 +182,7 @@ impl Work<'_> {
                 out.matrix = Some(matrix);
             }
         }
-        Ok(states)
+        Ok(states.map(InputGradient::finish).transpose()?)
     }
 }
 
@@ -258,7 +260,7 @@ fn gradient(
     teacher: Option<&Tensor>,
 ) -> Result<Tensor, ModelError> {
     let width = student.dim(1)?;
-    let mut out = vec![0.0_f32; sums.len() * width];
+    let mut out = zeros(sums.len() * width);
     let rows = out.par_chunks_mut(width).zip(sums);
     let done = match teacher {
         Some(teacher) => floats([student, teacher], |[s, t]| {

@@ -35,6 +35,7 @@ pub mod prune;
 pub mod rules;
 pub mod runtime_loss;
 mod samples;
+mod search_folder;
 pub mod size;
 pub mod states;
 pub mod teacher;

@@ -73,11 +73,7 @@ impl Footprint {
             program: PROGRAM,
             teacher,
             inputs: if load.gradient { blocks * states } else { 2 * states },
-            kept: if load.gradient {
-                settings.keep_bytes as u64
-            } else {
-                Together::most(config, load).min(settings.keep_bytes as u64)
-            },
+            kept: kept(config, load).min(settings.keep_bytes as u64),
             block: (0..config.blocks.len()).map(|n| block(config, n, load)).max().unwrap_or(0),
             head: matrix + of_matrix + logits + 4 * states,
         }
@@ -87,6 +83,18 @@ impl Footprint {
     pub fn peak(&self) -> u64 {
         self.program + self.teacher + self.inputs + self.kept + self.block.max(self.head)
     }
+}
+
+/// What a gradient keeps of all blocks if it may, and losses of several batches of those that
+/// are in a block together: who takes gradients measures losses, too, in the same memory.
+fn kept(config: &ModelConfig, load: &Load) -> u64 {
+    let together = Together::most(config, load);
+    if !load.gradient {
+        return together;
+    }
+    let forward = Load { gradient: false, ..*load };
+    let states = (0..config.blocks.len()).map(|n| activations(config, n, &forward)).sum();
+    together.max(states)
 }
 
 /// Tokens whose logits are in memory at a time.

@@ -51,7 +51,7 @@ impl Default for Settings {
             device: Device::Cpu,
             logit_values: 1 << 25,
             runtime_activations: false,
-            keep_bytes: 7 << 27,
+            keep_bytes: 5 << 28,
             double: false,
         }
     }

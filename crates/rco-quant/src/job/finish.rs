@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rco_core::Assignment;
-use rco_core::search::{CheckpointSettings, Fanout, JsonlHistory, SearchOutcome, search};
+use rco_core::search::SearchOutcome;
 use rco_formats::atomic::WriteOptions;
 use rco_formats::gguf::GgufModel;
 use serde::Serialize;
@@ -17,6 +17,7 @@ use crate::groups::Groups;
 use crate::known;
 use crate::menu::NamedForm;
 use crate::output::{existing, plan_sha256, split_bytes, write, write_split};
+use crate::search_folder::search_in;
 use crate::verify::{Verified, check_file, verify, verify_in_runtime};
 
 /// The plan of an order.
@@ -135,18 +136,13 @@ impl Job {
             Some(kept) => format!("search-{budget}-experts-{}", kept.len()),
         };
         let run = folder.join(name);
-        std::fs::create_dir_all(&run).map_err(QuantError::io(&run, "creating the folder"))?;
-        let mut settings = match prepared.measure {
+        let settings = match prepared.measure {
             Measure::Engine(_) => work.search(self.settings.seed),
             Measure::Runtime(_) => work.search_without_gradients(self.settings.seed),
         };
-        settings.checkpoint = Some(CheckpointSettings::new(&run));
         let problem = groups.problem(budget, &self.ties)?;
         let mut loss = prepared.loss(&work, self.provenance(budget), known);
-        let mut history = JsonlHistory::new(run.join("history.jsonl"));
-        let mut watching = reporter.observer();
-        let mut observers = Fanout(vec![&mut *watching, &mut history]);
-        let outcome = search(&problem, &mut *loss, &settings, &mut observers)?;
+        let outcome = search_in(&run, &problem, &mut *loss, settings, reporter)?;
         let plan = outcome.assignment.clone();
         Ok(Planned { version, plan, search: Some(outcome), tried: Vec::new() })
     }

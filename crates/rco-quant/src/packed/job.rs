@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rco_core::search::{CheckpointSettings, Fanout, JsonlHistory, SearchOutcome, search};
+use rco_core::search::SearchOutcome;
 use rco_core::{Assignment, Problem};
 use rco_formats::safetensors::HfFolder;
 use rco_model::Model;
@@ -31,6 +31,7 @@ use crate::hash::{sha256, sha256_folder};
 use crate::job::Reporter;
 use crate::objective::{PlanLoss, PlanModels};
 use crate::samples::SampleFile;
+use crate::search_folder::search_in;
 use crate::states::StateCache;
 use crate::teacher::Teacher;
 
@@ -313,17 +314,11 @@ impl PackJob {
         let work = self.settings.effort.plan();
         let (problem, known) = (self.problem(n)?, self.known(n));
         let run = folder.join(format!("search-{n}-{budget}"));
-        std::fs::create_dir_all(&run).map_err(QuantError::io(&run, "creating the folder"))?;
-        let mut settings = work.search(self.settings.seed);
-        settings.checkpoint = Some(CheckpointSettings::new(&run));
         let PackPrepared { models, teacher, scores, origin, .. } = prepared;
         let (measured, seed) = (work.measured_batches(), self.settings.seed);
         let loss = PlanLoss::new(models, teacher, measured, seed, scores.clone(), known, origin);
         let mut loss = loss.with_curvature(scores.clone());
-        let mut history = JsonlHistory::new(run.join("history.jsonl"));
-        let mut watching = reporter.observer();
-        let mut observers = Fanout(vec![&mut *watching, &mut history]);
-        Ok(search(&problem, &mut loss, &settings, &mut observers)?)
+        Ok(search_in(&run, &problem, &mut loss, work.search(seed), reporter)?)
     }
 
     /// The forms that an assignment chooses, in the order of the menu.

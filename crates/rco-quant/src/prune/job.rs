@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use rco_core::Assignment;
-use rco_core::search::{CheckpointSettings, Fanout, JsonlHistory, SearchOutcome, search};
+use rco_core::search::SearchOutcome;
 use rco_formats::atomic::WriteOptions;
 use rco_model::{ExpertUse, Model};
 use serde::Serialize;
@@ -25,6 +25,7 @@ use crate::error::QuantError;
 use crate::hash::sha256;
 use crate::job::Reporter;
 use crate::samples::SampleFile;
+use crate::search_folder::search_in;
 
 /// What a job is asked to do.
 #[derive(Debug, Clone)]
@@ -232,14 +233,9 @@ impl PruneJob {
         let loss = PruneLoss::new(original, &self.map, teacher, sensitivities, known, origin);
         let mut loss = loss.with_aim(aim);
         let run = aim.search_folder(folder);
-        std::fs::create_dir_all(&run).map_err(QuantError::io(&run, "creating the folder"))?;
-        let mut settings = self.work().search(self.settings.common.seed);
-        settings.checkpoint = Some(CheckpointSettings::new(&run));
+        let settings = self.work().search(self.settings.common.seed);
         let problem = budget.problem(&self.map)?;
-        let mut history = JsonlHistory::new(run.join("history.jsonl"));
-        let mut watching = reporter.observer();
-        let mut observers = Fanout(vec![&mut *watching, &mut history]);
-        let found = search(&problem, &mut loss, &settings, &mut observers)?;
+        let found = search_in(&run, &problem, &mut loss, settings, reporter)?;
         reference.check_limits(&found, || self.model(original, &found.assignment))?;
         Ok(found)
     }

@@ -1,19 +1,15 @@
 //! `rco prune --experts`.
 
-use rco_core::search::SearchOutcome;
+use rco_core::Assignment;
 use rco_quant::job::Reporter;
 use rco_quant::prune::{CommonSettings, PruneJob, PruneOutcome, PruneOutlook};
 use serde_json::{Map, Value, json};
 
 use super::args::Args;
-use super::{Pruning, report};
+use super::{Plan, Pruning, report, write_plan};
 use crate::error::CliError;
-use crate::output::{self, Out};
+use crate::output::Out;
 use crate::run_folder::RunFolder;
-
-/// What `plan.json` says it is.
-const FORMAT: &str = "rco-expert-plan";
-const VERSION: u32 = 1;
 
 pub(super) struct Experts(PruneJob);
 
@@ -56,7 +52,14 @@ impl Pruning for Experts {
     ) -> Result<PruneOutcome, CliError> {
         let prepared = self.0.prepare(folder.path(), reporter)?;
         let found = self.0.search(&prepared, folder.path(), reporter)?;
-        write_plan(folder, &self.0, &prepared.reference.source_sha256, &found)?;
+        let plan = Plan {
+            format: "rco-expert-plan",
+            source: (&prepared.reference.source_sha256, self.0.source().bytes()),
+            sha256: &self.0.plan_sha256(&found.assignment),
+            search: &found,
+        };
+        let own = json!({ "kept_experts": kept(&self.0, &found.assignment) });
+        write_plan(folder, &plan, own)?;
         Ok(self.0.build(&prepared, found, reporter)?)
     }
 
@@ -65,26 +68,8 @@ impl Pruning for Experts {
     }
 }
 
-/// Writes which experts remain; nothing in the file depends on the clock.
-fn write_plan(
-    folder: &RunFolder,
-    job: &PruneJob,
-    sha256: &str,
-    found: &SearchOutcome,
-) -> Result<(), CliError> {
-    let layers = job.map().layers().iter().zip(job.map().kept(&found.assignment));
-    let kept: Map<String, Value> =
-        layers.map(|(l, kept)| (l.layer.to_string(), json!(kept))).collect();
-    let plan = json!({
-        "format": FORMAT,
-        "version": VERSION,
-        "rco": env!("CARGO_PKG_VERSION"),
-        "model": { "sha256": sha256, "bytes": job.source().bytes() },
-        "sha256": job.plan_sha256(&found.assignment),
-        "heldout_kl": found.loss_heldout,
-        "method": found.method,
-        "found_by": found.origin,
-        "kept_experts": kept,
-    });
-    output::write_json(&folder.plan(), &plan)
+/// Which experts remain, by layer.
+fn kept(job: &PruneJob, plan: &Assignment) -> Map<String, Value> {
+    let layers = job.map().layers().iter().zip(job.map().kept(plan));
+    layers.map(|(l, kept)| (l.layer.to_string(), json!(kept))).collect()
 }

@@ -6,14 +6,10 @@ use rco_quant::prune::layers::{LayersJob, LayersOutcome, LayersOutlook, LayersSe
 use serde_json::{Value, json};
 
 use super::args::Args;
-use super::{Pruning, report};
+use super::{Plan, Pruning, report, write_plan};
 use crate::error::CliError;
-use crate::output::{self, Out};
+use crate::output::Out;
 use crate::run_folder::RunFolder;
-
-/// What `plan.json` says it is.
-const FORMAT: &str = "rco-layer-plan";
-const VERSION: u32 = 1;
 
 pub(super) struct Layers(LayersJob);
 
@@ -50,19 +46,8 @@ impl Pruning for Layers {
         reporter: &mut dyn Reporter,
     ) -> Result<LayersOutcome, CliError> {
         let outcome = self.0.run(folder.path(), reporter)?;
-        let made = &outcome.made;
-        let plan = json!({
-            "format": FORMAT,
-            "version": VERSION,
-            "rco": env!("CARGO_PKG_VERSION"),
-            "model": { "sha256": made.source_sha256, "bytes": made.source_bytes },
-            "sha256": made.plan_sha256,
-            "heldout_kl": made.search.loss_heldout,
-            "method": made.search.method,
-            "found_by": made.search.origin,
-            "dropped_layers": outcome.dropped,
-        });
-        output::write_json(&folder.plan(), &plan)?;
+        let own = json!({ "dropped_layers": outcome.dropped });
+        write_plan(folder, &Plan::of("rco-layer-plan", &outcome.made), own)?;
         Ok(outcome)
     }
 

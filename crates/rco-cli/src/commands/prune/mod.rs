@@ -8,9 +8,10 @@ mod sparsity;
 
 use std::path::Path;
 
+use rco_core::search::SearchOutcome;
 use rco_quant::job::Reporter;
 use rco_quant::prune::CommonSettings;
-use rco_quant::prune::made::{check_output, written_plan};
+use rco_quant::prune::made::{Made, check_output, written_plan};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -19,6 +20,9 @@ use crate::commands::quantize::logged;
 use crate::error::CliError;
 use crate::output::{self, Out};
 use crate::run_folder::{Description, RunFolder};
+
+/// Version of `plan.json`.
+const PLAN_VERSION: u32 = 1;
 
 /// Something that is dropped, from its command line to its outcome.
 trait Pruning: Sized {
@@ -82,6 +86,43 @@ fn drop_some<P: Pruning>(args: &Args) -> Result<(), CliError> {
         out.field("run folder", dir.display())?;
     }
     folder.close(kept)
+}
+
+/// A plan that a search has found.
+struct Plan<'a> {
+    /// What the file says it is.
+    format: &'a str,
+    /// SHA-256 of the source, and its bytes.
+    source: (&'a str, u64),
+    /// SHA-256 of the plan.
+    sha256: &'a str,
+    search: &'a SearchOutcome,
+}
+
+impl<'a> Plan<'a> {
+    fn of(format: &'a str, made: &'a Made) -> Self {
+        let source = (&*made.source_sha256, made.source_bytes);
+        Self { format, source, sha256: &made.plan_sha256, search: &made.search }
+    }
+}
+
+/// Writes `plan.json`: what every plan says, and `own` entries. Nothing in the file depends on
+/// the clock.
+fn write_plan(folder: &RunFolder, plan: &Plan<'_>, own: Value) -> Result<(), CliError> {
+    let mut plan = json!({
+        "format": plan.format,
+        "version": PLAN_VERSION,
+        "rco": env!("CARGO_PKG_VERSION"),
+        "model": { "sha256": plan.source.0, "bytes": plan.source.1 },
+        "sha256": plan.sha256,
+        "heldout_kl": plan.search.loss_heldout,
+        "method": plan.search.method,
+        "found_by": plan.search.origin,
+    });
+    if let (Some(plan), Value::Object(own)) = (plan.as_object_mut(), own) {
+        plan.extend(own);
+    }
+    output::write_json(&folder.plan(), &plan)
 }
 
 /// Refuses to overwrite what is not meant.

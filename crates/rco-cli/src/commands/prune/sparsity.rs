@@ -6,14 +6,10 @@ use rco_quant::prune::{Amount, CommonSettings};
 use serde_json::{Map, Value, json};
 
 use super::args::Args;
-use super::{Pruning, report};
+use super::{Plan, Pruning, report, write_plan};
 use crate::error::CliError;
-use crate::output::{self, Out};
+use crate::output::Out;
 use crate::run_folder::RunFolder;
-
-/// What `plan.json` says it is.
-const FORMAT: &str = "rco-sparsity-plan";
-const VERSION: u32 = 1;
 
 pub(super) struct Sparsity(SparsityJob);
 
@@ -50,22 +46,10 @@ impl Pruning for Sparsity {
         reporter: &mut dyn Reporter,
     ) -> Result<SparsityOutcome, CliError> {
         let outcome = self.0.run(folder.path(), reporter)?;
-        let made = &outcome.made;
         let shares = outcome.matrices.iter().map(|m| (m.name.clone(), json!(m.share)));
         let shares: Map<String, Value> = shares.collect();
-        let plan = json!({
-            "format": FORMAT,
-            "version": VERSION,
-            "rco": env!("CARGO_PKG_VERSION"),
-            "model": { "sha256": made.source_sha256, "bytes": made.source_bytes },
-            "sha256": made.plan_sha256,
-            "heldout_kl": made.search.loss_heldout,
-            "method": made.search.method,
-            "found_by": made.search.origin,
-            "zeros": outcome.dropped,
-            "shares": shares,
-        });
-        output::write_json(&folder.plan(), &plan)?;
+        let own = json!({ "zeros": outcome.dropped, "shares": shares });
+        write_plan(folder, &Plan::of("rco-sparsity-plan", &outcome.made), own)?;
         Ok(outcome)
     }
 

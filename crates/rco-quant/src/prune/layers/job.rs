@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use rco_core::Assignment;
-use rco_core::search::{CheckpointSettings, Fanout, JsonlHistory, SearchOutcome, search};
+use rco_core::search::SearchOutcome;
 use rco_formats::atomic::WriteOptions;
 use serde::Serialize;
 
@@ -18,6 +18,7 @@ use crate::prune::reference::Reference;
 use crate::prune::source::Source;
 use crate::prune::{CommonSettings, PruneError};
 use crate::samples::SampleFile;
+use crate::search_folder::search_in;
 
 /// Blocks that remain at least: without any there is no model.
 const LEAST: usize = 1;
@@ -235,16 +236,11 @@ impl LayersJob {
         let known = self.known(&singles, &mut loss, reporter)?;
         let mut loss = LayersLoss::new(shortened, reference, &singles, known);
         let run = reference.aim.search_folder(folder);
-        std::fs::create_dir_all(&run).map_err(QuantError::io(&run, "creating the folder"))?;
         let mut settings = work.search(common.seed);
         settings.refine.plans = work.steps + work.polish;
         settings.refine.spread = 1.0;
-        settings.checkpoint = Some(CheckpointSettings::new(&run));
         let problem = problem(blocks, self.remaining() as u64)?;
-        let mut history = JsonlHistory::new(run.join("history.jsonl"));
-        let mut watching = reporter.observer();
-        let mut observers = Fanout(vec![&mut *watching, &mut history]);
-        let found = search(&problem, &mut loss, &settings, &mut observers)?;
+        let found = search_in(&run, &problem, &mut loss, settings, reporter)?;
         let plan = kept(blocks, &found.assignment);
         reference.check_limits(&found, || shortened.model(&plan))?;
         Ok(found)

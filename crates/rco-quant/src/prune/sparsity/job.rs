@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use rco_core::Assignment;
-use rco_core::search::{CheckpointSettings, Fanout, JsonlHistory, SearchOutcome, search};
+use rco_core::search::SearchOutcome;
 use rco_formats::atomic::WriteOptions;
 use rco_model::ModelError;
 use rco_model::importance::Importance;
@@ -29,6 +29,7 @@ use crate::prune::reference::Reference;
 use crate::prune::source::Source;
 use crate::prune::{Amount, CommonSettings, PruneError};
 use crate::samples::SampleFile;
+use crate::search_folder::search_in;
 
 /// What a job is asked to do.
 #[derive(Debug, Clone)]
@@ -235,20 +236,15 @@ impl SparsityJob {
         let problem = self.levels.problem()?;
         let known = vec![("the same share everywhere".to_owned(), self.levels.uniform())];
         let run = folder.join("search");
-        std::fs::create_dir_all(&run).map_err(QuantError::io(&run, "creating the folder"))?;
         let mut settings = work.search(seed);
         // The same share everywhere is what others do: how far behind it is has to be seen.
         settings.choose_within = None;
         settings.choose_calibration = CHOOSE_CALIBRATION;
-        settings.checkpoint = Some(CheckpointSettings::new(&run));
         let measured = work.measured_batches();
         let teacher = &reference.teacher;
         let loss = PlanLoss::new(models, teacher, measured, seed, scores.clone(), known, origin);
         let mut loss = loss.with_curvature(scores.clone());
-        let mut history = JsonlHistory::new(run.join("history.jsonl"));
-        let mut watching = reporter.observer();
-        let mut observers = Fanout(vec![&mut *watching, &mut history]);
-        Ok(search(&problem, &mut loss, &settings, &mut observers)?)
+        Ok(search_in(&run, &problem, &mut loss, settings, reporter)?)
     }
 
     fn matrices(&self, plan: &Assignment) -> Vec<MatrixLevel> {

@@ -5,7 +5,7 @@
 #   benchmarks/engine/llama_cpp.sh RUN > benchmarks/engine/llama_cpp.txt
 #
 # RUN is the run folder of `rco bench quantize` on SmolLM2 (`make bench-quantize`): its folder
-# `presets` has the files that llama.cpp has quantised.
+# `presets` has the files that llama.cpp has quantised. THREADS=1 where other work runs beside it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 presets=$1/presets
@@ -17,7 +17,7 @@ for recipe in Q2_K IQ3_M Q4_0; do
     for text in novels scripture; do
         for runtime in llama.cpp engine-rounded; do
             "$rco" eval "$presets/$recipe.gguf" --against "$model" --runtime "$runtime" --json \
-                --text "assets/text/$text.txt" --windows 8 --window 256
+                --text "assets/text/$text.txt" --windows 8 --window 256 --threads "${THREADS:-0}"
         done | python3 -c "
 import json, re, sys
 found = [json.loads(part) for part in re.split(r'(?<=^\})\s*', sys.stdin.read(), flags=re.M) if part.strip()]

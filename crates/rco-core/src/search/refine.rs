@@ -14,6 +14,11 @@ use crate::rng::{Purpose, stream};
 
 const NAME: MethodName = MethodName::Refine;
 
+/// A corrected score is at least this share of what it was: where the scores of many decisions
+/// together are far too large, the correction of one would turn it into a gain, and its most
+/// costly option into the best.
+const LEAST: f64 = 0.05;
+
 /// Draws in a row that lead to plans known already before the search counts as settled.
 const STALE: u64 = 16;
 
@@ -71,6 +76,15 @@ impl Refine {
     }
 }
 
+/// Corrected scores that have kept their sign.
+fn bounded(scores: &[f64], corrected: &[f64]) -> Vec<f64> {
+    let bound = |(&before, &after): (&f64, &f64)| {
+        let least = LEAST * before;
+        if before > 0.0 { after.max(least) } else { after.min(least) }
+    };
+    scores.iter().zip(corrected).map(bound).collect()
+}
+
 impl Method for Refine {
     fn name(&self) -> MethodName {
         NAME
@@ -91,7 +105,9 @@ impl Method for Refine {
         let scores = self.scaled(scores, decisions, &plans, &losses);
         let posterior = Posterior::new(decisions, &scores, &plans, &losses, spread);
         let mean = posterior.mean();
-        let values = |scores: &[f64]| scores.iter().map(|s| -s).collect::<Vec<f64>>();
+        let values = |corrected: &[f64]| -> Vec<f64> {
+            bounded(&scores, corrected).into_iter().map(|s| -s).collect()
+        };
         let expected = oracle.knapsack(&values(&mean))?;
         let mut batch = Vec::new();
         if !plans.contains(&expected) {
@@ -117,6 +133,7 @@ impl Method for Refine {
         if done || oracle.remaining() == 0 {
             // The methods that follow start from what was learnt.
             let mean = Posterior::new(decisions, &scores, &plans, &losses, spread).mean();
+            let mean = bounded(&scores, &mean);
             let expected = oracle.knapsack(&values(&mean))?;
             oracle.propose(NAME, "knapsack on corrected scores", &expected)?;
             oracle.set_scores(mean);
@@ -137,5 +154,31 @@ impl Method for Refine {
     fn restore(&mut self, state: Value) -> Result<(), SearchError> {
         self.state = from_json(NAME, state)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LEAST, bounded};
+    use crate::search::posterior::Posterior;
+    use crate::search::testing::{Spec, problem};
+
+    /// Scores 25 times too large, measured on two plans of small losses and on a costly one
+    /// that spares one decision: the loss of the costly plan can only be had with the scores of
+    /// that decision below zero.
+    #[test]
+    fn scores_that_are_far_too_large_are_not_corrected_into_gains() {
+        let problem = problem(&Spec { groups: 6, options: 3, ..Spec::default() });
+        let scores: Vec<f64> =
+            (0..18).map(|j| 25.0 * f64::from(3 - j % 3) * f64::from(j / 3 + 1)).collect();
+        let plans = [vec![1; 6], vec![2; 6], vec![0, 0, 0, 0, 0, 1]];
+        let losses = [42.0, 21.0, 372.0];
+        let found = Posterior::new(problem.decisions(), &scores, &plans, &losses, 0.25).mean();
+        assert!(found.iter().any(|&score| score < 0.0), "no test: {found:?}");
+        for ((bounded, found), score) in bounded(&scores, &found).iter().zip(&found).zip(&scores) {
+            assert_eq!(*bounded, found.max(LEAST * score));
+        }
+        // Scores may be gains from the start.
+        assert_eq!(bounded(&[-1.0, 0.0], &[2.0, 0.0]), [-LEAST, 0.0]);
     }
 }

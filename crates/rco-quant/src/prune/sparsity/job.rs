@@ -240,6 +240,9 @@ impl SparsityJob {
         // The same share everywhere is what others do: how far behind it is has to be seen.
         settings.choose_within = None;
         settings.choose_calibration = CHOOSE_CALIBRATION;
+        // From few samples, and far from the original, sums of scores need not have the scale
+        // of the losses.
+        settings.refine.rescale = true;
         let measured = work.measured_batches();
         let teacher = &reference.teacher;
         let loss = PlanLoss::new(models, teacher, measured, seed, scores.clone(), known, origin);

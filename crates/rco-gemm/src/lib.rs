@@ -71,6 +71,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// The transpose, of the same values.
+    #[must_use]
     pub fn transposed(self) -> Self {
         let Self { values, rows, columns, down, right } = self;
         Self { values, rows: columns, columns: rows, down: right, right: down }

@@ -7,7 +7,7 @@ use crate::config::QkNorm;
 use crate::error::ModelError;
 use crate::key::WeightKind;
 use crate::ops::{
-    AttentionGradients, Chunk, Heads, InputGradient, attention, attention_backward,
+    AttentionGradients, AttentionShape, Chunk, InputGradient, attention, attention_backward,
     attention_probs, attention_probs_backward, linear_backward, rms_norm, rms_norm_backward,
     soft_cap, soft_cap_backward,
 };
@@ -113,12 +113,12 @@ impl Block<'_> {
     /// Weighted values `[tokens, heads · head size]`.
     fn context(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor, ModelError> {
         if self.model.attention_cap.is_none()
-            && let Some(context) = attention(&self.heads(), q, k, v)?
+            && let Some(context) = attention(&self.attention_shape(), q, k, v)?
         {
             return Ok(context);
         }
         let mut parts = Vec::new();
-        for chunk in self.heads().chunks() {
+        for chunk in self.attention_shape().chunks() {
             let queries = self.take_queries(q, &chunk)?;
             let (_, probs) = self.probs(&queries, k, &chunk)?;
             let v = v.narrow(1, chunk.keys.start, chunk.keys.len())?;
@@ -138,12 +138,12 @@ impl Block<'_> {
         g: &Tensor,
     ) -> Result<AttentionGradients, ModelError> {
         if self.model.attention_cap.is_none()
-            && let Some(gradients) = attention_backward(&self.heads(), q, k, v, g)?
+            && let Some(gradients) = attention_backward(&self.attention_shape(), q, k, v, g)?
         {
             return Ok(gradients);
         }
         let (mut g_q, mut g_k, mut g_v) = (Vec::new(), k.zeros_like()?, v.zeros_like()?);
-        for chunk in self.heads().chunks() {
+        for chunk in self.attention_shape().chunks() {
             let queries = self.take_queries(q, &chunk)?;
             let g_out = self.take_queries(g, &chunk)?;
             let (start, count) = (chunk.keys.start, chunk.keys.len());
@@ -177,7 +177,7 @@ impl Block<'_> {
         if let Some(cap) = self.model.attention_cap {
             scores = soft_cap(&(scores * self.model.attention_scale)?, cap)?;
         }
-        let mask = self.heads().mask(chunk);
+        let mask = self.attention_shape().mask(chunk);
         let probs = attention_probs(&scores, self.score_scale(), mask)?;
         Ok((scores, probs))
     }
@@ -187,9 +187,9 @@ impl Block<'_> {
         if self.model.attention_cap.is_some() { 1.0 } else { self.model.attention_scale }
     }
 
-    fn heads(&self) -> Heads {
+    fn attention_shape(&self) -> AttentionShape {
         let m = self.model;
-        Heads {
+        AttentionShape {
             sequences: self.sequences,
             len: self.len,
             kv_heads: m.kv_heads,

@@ -2,7 +2,7 @@
 //!
 //! A task goes through chunks of queries: scores, probabilities, weighted values, all in a
 //! few hundred kilobytes, so that they stay in the cache of the thread that works on them
-//! (as in FlashAttention, arXiv 2205.14135, but with whole rows of scores). Products within
+//! (as in `FlashAttention`, arXiv 2205.14135, but with whole rows of scores). Products within
 //! a task run on one thread: those of a head are too small to be worth several.
 
 use std::ops::Range;
@@ -15,9 +15,9 @@ use super::attention_probs::{Mask, SoftmaxBackwardRows, SoftmaxRows};
 use super::compiled::vectorised;
 use super::host::{floats, zeros};
 
-/// Heads of the attention, and its form.
+/// Sizes of an attention, and its form.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Heads {
+pub(crate) struct AttentionShape {
     /// Number of sequences.
     pub(crate) sequences: usize,
     /// Tokens of each.
@@ -63,33 +63,33 @@ pub(crate) struct AttentionGradients {
 /// # Errors
 /// Shapes that do not fit.
 pub(crate) fn attention(
-    heads: &Heads,
+    shape: &AttentionShape,
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
 ) -> Result<Option<Tensor>> {
-    let chunks: Vec<Chunk> = heads.chunks().collect();
-    let tasks = heads.sequences * heads.heads() * chunks.len();
+    let chunks: Vec<Chunk> = shape.chunks().collect();
+    let tasks = shape.sequences * shape.heads() * chunks.len();
     let context = floats([q, k, v], |[q, k, v]| {
         let parts = (0..tasks).into_par_iter().map_init(Vec::new, |probs, task| {
             let (head, chunk) = (task / chunks.len(), &chunks[task % chunks.len()]);
-            let mut out = vec![0.0; chunk.queries.len() * heads.dim];
-            heads.probs(head, chunk, q, k, probs)?;
+            let mut out = vec![0.0; chunk.queries.len() * shape.dim];
+            shape.probs(head, chunk, q, k, probs)?;
             let probs = Matrix::new(probs, chunk.queries.len(), chunk.keys.len())?;
-            write_product(&mut out, probs, heads.keys(head, chunk, v)?, Threads::One)?;
+            write_product(&mut out, probs, shape.keys(head, chunk, v)?, Threads::One)?;
             Ok(out)
         });
         let parts = parts.collect::<std::result::Result<Vec<_>, ProductError>>()?;
-        let size = heads.at_once;
+        let size = shape.at_once;
         let row = |head: usize, at: usize| {
-            &parts[head * chunks.len() + at / size][at % size * heads.dim..][..heads.dim]
+            &parts[head * chunks.len() + at / size][at % size * shape.dim..][..shape.dim]
         };
-        Ok(heads.by_token(row))
+        Ok(shape.by_token(row))
     })?;
     let Some(context) = context else { return Ok(None) };
     let context = context.map_err(|e: ProductError| Error::wrap(e))?;
-    let shape = (heads.sequences * heads.len, heads.heads() * heads.dim);
-    Ok(Some(Tensor::from_vec(context, shape, &Device::Cpu)?))
+    let tokens = (shape.sequences * shape.len, shape.heads() * shape.dim);
+    Ok(Some(Tensor::from_vec(context, tokens, &Device::Cpu)?))
 }
 
 /// Gradients of [`attention`] from the gradient `g` at its result.
@@ -97,21 +97,21 @@ pub(crate) fn attention(
 /// # Errors
 /// Shapes that do not fit.
 pub(crate) fn attention_backward(
-    heads: &Heads,
+    shape: &AttentionShape,
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
     g: &Tensor,
 ) -> Result<Option<AttentionGradients>> {
-    let tasks = heads.sequences * heads.heads();
+    let tasks = shape.sequences * shape.heads();
     let gradients = floats([q, k, v, g], |[q, k, v, g]| {
         let parts = (0..tasks).into_par_iter().map_init(Buffers::default, |buffers, head| {
-            heads.backward(head, [q, k, v, g], buffers)
+            shape.backward(head, [q, k, v, g], buffers)
         });
         let parts = parts.collect::<std::result::Result<Vec<HeadGradients>, ProductError>>()?;
-        let row = |head: usize, at: usize| &parts[head].q[at * heads.dim..][..heads.dim];
-        let q = heads.by_token(row);
-        let (k, v) = (heads.by_key(&parts, |p| &p.k), heads.by_key(&parts, |p| &p.v));
+        let row = |head: usize, at: usize| &parts[head].q[at * shape.dim..][..shape.dim];
+        let q = shape.by_token(row);
+        let (k, v) = (shape.by_key(&parts, |p| &p.k), shape.by_key(&parts, |p| &p.v));
         Ok((q, k, v))
     })?;
     let Some(gradients) = gradients else { return Ok(None) };
@@ -138,7 +138,7 @@ struct HeadGradients {
     v: Vec<f32>,
 }
 
-impl Heads {
+impl AttentionShape {
     /// Chunks of queries, in order.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = Chunk> + use<> {
         let Self { len, window, at_once, .. } = *self;
@@ -184,7 +184,7 @@ impl Heads {
         chunk: &Chunk,
         k: &'a [f32],
     ) -> std::result::Result<Matrix<'a>, ProductError> {
-        // Heads that share keys lie side by side, sequence after sequence.
+        // AttentionShape that share keys lie side by side, sequence after sequence.
         let first = head / self.repeats * self.len;
         let rows = (first + chunk.keys.start) * self.dim..(first + chunk.keys.end) * self.dim;
         Matrix::new(k.get(rows).unwrap_or_default(), chunk.keys.len(), self.dim)

@@ -21,7 +21,9 @@ mod soft_cap;
 
 pub use activations::ActivationRounding;
 pub(crate) use activations::round_activations;
-pub(crate) use attention::{AttentionGradients, Chunk, Heads, attention, attention_backward};
+pub(crate) use attention::{
+    AttentionGradients, AttentionShape, Chunk, attention, attention_backward,
+};
 pub(crate) use attention_probs::{attention_probs, attention_probs_backward};
 pub(crate) use compiled::{Loop, vectorised};
 pub(crate) use exp::exp;

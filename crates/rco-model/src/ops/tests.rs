@@ -172,7 +172,8 @@ fn attention_of_all_heads_is_that_of_its_parts() {
     for (window, len) in [(None, 11), (Some(3), 11), (None, 4), (Some(5), 1)] {
         let (sequences, kv_heads, repeats, dim) = (2, 3, 2, 5);
         let (scale, at_once) = (0.7, 4);
-        let heads = Heads { sequences, len, kv_heads, repeats, dim, scale, window, at_once };
+        let shape =
+            AttentionShape { sequences, len, kv_heads, repeats, dim, scale, window, at_once };
         let queries = [sequences, len, kv_heads, repeats, dim];
         let keys = [sequences * kv_heads, len, dim];
         let (q, g) = (values(&queries, 1), values(&queries, 4));
@@ -191,10 +192,10 @@ fn attention_of_all_heads_is_that_of_its_parts() {
         let tokens = (sequences * len, kv_heads * repeats * dim);
         let expected = whole(&q, &k, &v).reshape(tokens).unwrap();
         let [q1, k1, v1, g1] = [&q, &k, &v, &g].map(single);
-        assert_close(&attention(&heads, &q1, &k1, &v1).unwrap().unwrap(), &expected);
-        assert!(attention(&heads, &q, &k, &v).unwrap().is_none());
+        assert_close(&attention(&shape, &q1, &k1, &v1).unwrap().unwrap(), &expected);
+        assert!(attention(&shape, &q, &k, &v).unwrap().is_none());
 
-        let found = attention_backward(&heads, &q1, &k1, &v1, &g1).unwrap().unwrap();
+        let found = attention_backward(&shape, &q1, &k1, &v1, &g1).unwrap().unwrap();
         let double = |x: &Tensor| x.to_dtype(DType::F64).unwrap();
         for (x, gradient, at) in [
             (&q, &found.q, &(|x: &Tensor| whole(x, &k, &v)) as &dyn Fn(&Tensor) -> Tensor),

@@ -184,7 +184,7 @@ impl AttentionShape {
         chunk: &Chunk,
         k: &'a [f32],
     ) -> std::result::Result<Matrix<'a>, ProductError> {
-        // AttentionShape that share keys lie side by side, sequence after sequence.
+        // Heads that share keys lie side by side, sequence after sequence.
         let first = head / self.repeats * self.len;
         let rows = (first + chunk.keys.start) * self.dim..(first + chunk.keys.end) * self.dim;
         Matrix::new(k.get(rows).unwrap_or_default(), chunk.keys.len(), self.dim)

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use rco_core::baselines::ScoreSettings;
+use rco_core::baselines::{EvolutionSettings, EvolutionStart, ScoreSettings, Selection};
 use rco_core::search::{
     Counts, MethodName, PolishSettings, PolishWhen, SearchOutcome, SearchSettings, Silent, search,
 };
@@ -14,7 +14,6 @@ use rco_model::head::Head;
 use rco_model::text::{Corpus, Side, TextSettings, Tokenise};
 use rco_model::{Batch, Model};
 use rco_quant::QuantError;
-use rco_quant::effort::WorkPlan;
 use rco_quant::objective::{PlanLoss, PlanModels};
 use rco_quant::teacher::{Taught, Teacher, kl};
 use serde::Serialize;
@@ -40,15 +39,15 @@ pub struct ContestSettings {
 /// One plan at one size, on one text.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
-    /// Budget in bytes.
+    /// Budget in bytes; for zeros, in weights.
     pub budget: u64,
     /// How the plan was made.
     pub contender: String,
-    /// Bytes of what the budget counts.
+    /// Bytes of what the budget counts; for zeros, weights that remain.
     pub bytes: u64,
-    /// The same in bits for each weight.
+    /// The same in bits for each weight; for zeros, as a share of all weights.
     pub bits: f64,
-    /// Bytes above the budget.
+    /// What is above the budget.
     pub over: u64,
     /// Option gradients that the search took.
     pub gradients: u64,
@@ -82,10 +81,14 @@ pub(crate) struct Field<'a> {
     pub(crate) scores: &'a [f64],
     /// What all of that was made from.
     pub(crate) origin: &'a str,
-    pub(crate) work: WorkPlan,
-    pub(crate) seed: u64,
-    /// Weights that sizes are divided by.
-    pub(crate) weights: u64,
+    /// The command that is compared.
+    pub(crate) command: &'a str,
+    /// Batches of the calibration text that a plan is measured on.
+    pub(crate) measured: usize,
+    /// The full search.
+    pub(crate) search: SearchSettings,
+    /// Bits of a weight for each unit of the budget.
+    pub(crate) per_weight: f64,
 }
 
 /// One budget.
@@ -119,6 +122,17 @@ struct Entry<'a> {
 impl<'a> Entry<'a> {
     fn new(name: &'a str, scores: &'a [f64], settings: &'a SearchSettings, curved: bool) -> Self {
         Self { name, scores, known: Vec::new(), settings, curved }
+    }
+}
+
+/// Evolution with a few hundred evaluations: more generations of fewer offspring than by default,
+/// from the best plan that needs no search.
+fn few_evaluations() -> EvolutionSettings {
+    EvolutionSettings {
+        offspring: 8,
+        selection: vec![Selection { survivors: 2, draws: 1 }, Selection { survivors: 1, draws: 4 }],
+        start: EvolutionStart::Best,
+        ..EvolutionSettings::default()
     }
 }
 
@@ -171,7 +185,7 @@ impl<'a> Contest<'a> {
         errors: &[(&str, Vec<f64>)],
         known: Vec<(String, Assignment)>,
     ) -> Result<(), BenchError> {
-        let full = self.field.work.search(self.field.seed);
+        let full = self.field.search.clone();
         let evaluations = full.evaluations.unwrap_or(0);
         let one = |method| SearchSettings {
             method,
@@ -180,24 +194,29 @@ impl<'a> Contest<'a> {
         };
         let scores = self.field.scores;
         let proxy = one(MethodName::Proxy);
+        // What evolution starts from.
+        let mut simple = known.clone();
         for (name, errors) in errors {
-            self.search(course, Entry::new(name, errors, &proxy, false))?;
+            if let Some(outcome) = self.search(course, Entry::new(name, errors, &proxy, false))? {
+                simple.push(((*name).to_owned(), outcome.assignment));
+            }
         }
         self.search(course, Entry::new("Fisher, knapsack", scores, &proxy, false))?;
         let rco = one(MethodName::Rco);
         self.search(course, Entry::new("Fisher, RCO", scores, &rco, true))?;
-        let quantize = Entry { known, ..Entry::new("rco quantize", scores, &full, true) };
-        if let Some(outcome) = self.search(course, quantize)? {
+        let name = self.field.command;
+        let ours = Entry { known, ..Entry::new(name, scores, &full, true) };
+        if let Some(outcome) = self.search(course, ours)? {
             self.parts(course, &outcome)?;
         }
         if self.settings.evolution > 0 {
             let mut evolution = one(MethodName::Evolution);
             evolution.steps = None;
-            // In its few generations it would not spend what the uniform plan leaves.
-            evolution.baselines.evolution.filled = true;
+            evolution.baselines.evolution = few_evaluations();
             evolution.evaluations = Some(self.settings.evolution * evaluations);
             let name = format!("evolution, {} × evaluations", self.settings.evolution);
-            self.search(course, Entry::new(&name, scores, &evolution, false))?;
+            let entry = Entry::new(&name, scores, &evolution, false);
+            self.search(course, Entry { known: simple, ..entry })?;
         }
         if self.settings.plain_steps > 0 {
             let mut plain = one(MethodName::Rco);
@@ -216,14 +235,15 @@ impl<'a> Contest<'a> {
     /// The best plan of each part of the full search, by its held-out loss.
     fn parts(&mut self, course: &Course<'_>, outcome: &SearchOutcome) -> Result<(), BenchError> {
         for (method, name) in [
-            (MethodName::Refine, "rco quantize, best of corrected scores"),
-            (MethodName::Rco, "rco quantize, best of RCO"),
-            (MethodName::Polish, "rco quantize, best of the polish"),
+            (MethodName::Refine, "corrected scores"),
+            (MethodName::Rco, "RCO"),
+            (MethodName::Polish, "the polish"),
         ] {
             let of_method = outcome.candidates.iter().filter(|c| c.method == method);
             let best = of_method.min_by(|a, b| a.loss_heldout.total_cmp(&b.loss_heldout));
             if let Some(best) = best {
-                self.plan(course, name, &best.assignment)?;
+                let name = format!("{}, best of {name}", self.field.command);
+                self.plan(course, &name, &best.assignment)?;
             }
         }
         Ok(())
@@ -239,8 +259,8 @@ impl<'a> Contest<'a> {
             return Ok(None);
         }
         let Entry { name, scores, known, settings, curved } = entry;
-        let Field { models, teacher, work, origin, .. } = self.field;
-        let (measured, seed) = (work.measured_batches(), settings.seed);
+        let Field { models, teacher, measured, origin, .. } = self.field;
+        let seed = settings.seed;
         let mut loss =
             PlanLoss::new(models, teacher, measured, seed, scores.to_vec(), known, origin);
         if curved {
@@ -291,7 +311,7 @@ impl<'a> Contest<'a> {
                 budget,
                 contender: contender.to_owned(),
                 bytes,
-                bits: 8.0 * bytes as f64 / self.field.weights.max(1) as f64,
+                bits: bytes as f64 * self.field.per_weight,
                 over: bytes.saturating_sub(budget),
                 gradients: counts.map_or(0, |c| c.gradients),
                 draws: counts.map_or(0, |c| c.draws),

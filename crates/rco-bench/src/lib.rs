@@ -7,6 +7,7 @@ pub mod knapsack;
 pub mod pack;
 pub mod prune;
 pub mod quantize;
+pub mod sparsity;
 pub mod synthetic;
 
 pub use error::BenchError;

@@ -29,14 +29,16 @@ pub fn run(
 ) -> Result<Vec<Row>, BenchError> {
     let prepared = job.prepare(folder, reporter)?;
     let PackPrepared { database, models, teacher, scores, origin, .. } = &prepared;
+    let work = job.settings().effort.plan();
     let field = Field {
         models,
         teacher,
         scores,
         origin,
-        work: job.settings().effort.plan(),
-        seed: job.settings().seed,
-        weights: job.menu().weights(),
+        command: "rco quantize",
+        measured: work.measured_batches(),
+        search: work.search(job.settings().seed),
+        per_weight: 8.0 / job.menu().weights().max(1) as f64,
     };
     reporter.stage("held-out texts", None);
     let tokenizer = Tokenizer::open(job.source().folder().path())?;

@@ -36,9 +36,10 @@ pub fn run(
         teacher: &engine.teacher,
         scores: &prepared.scores,
         origin: &prepared.origin,
-        work,
-        seed: job.settings().seed,
-        weights: weights(job.model())?,
+        command: "rco quantize",
+        measured: work.measured_batches(),
+        search: work.search(job.settings().seed),
+        per_weight: 8.0 / weights(job.model())?.max(1) as f64,
     };
     reporter.stage("held-out texts", None);
     let vocabulary = Vocabulary::open(&job.settings().model).map_err(QuantError::from)?;

@@ -5,23 +5,31 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 fn asset(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets").join(name)
 }
 
-/// Rows of `results.csv` after a benchmark of some contenders, by column.
-fn rows(what: &str, model: &str, budget: [&str; 2]) -> Vec<impl Fn(&str) -> String> {
-    let folder = tempfile::tempdir().unwrap();
+/// Runs a benchmark of the contenders whose names hold one of these.
+fn bench(what: &str, model: &str, budget: [&str; 2], only: &[&str], folder: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rco"));
     command.args(["bench", what]).arg(asset(model)).args(budget);
     command.args(["--effort", "trial", "--windows", "1", "--evolution", "1", "--plain-steps", "0"]);
-    command.args(["--only", "Fisher, knapsack", "--only", "evolution"]);
+    for name in only {
+        command.args(["--only", name]);
+    }
     command.arg("--text").arg(asset("text/scripture.txt"));
     command.arg("--heldout").arg(asset("text/novels.txt"));
-    command.arg("--run").arg(folder.path().join("run")).arg("--out").arg(folder.path());
-    let output = command.output().unwrap();
+    command.arg("--run").arg(folder.join("run")).arg("--out").arg(folder);
+    command.output().unwrap()
+}
+
+/// Rows of `results.csv` after a benchmark of some contenders, by column.
+fn rows(what: &str, model: &str, budget: [&str; 2]) -> Vec<impl Fn(&str) -> String> {
+    let folder = tempfile::tempdir().unwrap();
+    let only = ["Fisher, knapsack", "evolution"];
+    let output = bench(what, model, budget, &only, folder.path());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut reader = csv::Reader::from_path(folder.path().join("results.csv")).unwrap();
     let header = reader.headers().unwrap().clone();
@@ -57,4 +65,14 @@ fn files_of_one_size() {
 #[test]
 fn packed_folders_of_one_width() {
     check(&rows("pack", "tiny-moe", ["--linear-bpw", "4.0"]));
+}
+
+#[test]
+fn zeros_of_one_share_and_a_contender_that_nobody_knows() {
+    check(&rows("sparsity", "tiny-moe", ["--sparsity", "40%"]));
+    let folder = tempfile::tempdir().unwrap();
+    let output = bench("sparsity", "tiny-moe", ["--sparsity", "40%"], &["nobody"], folder.path());
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("`nobody`"), "{told}");
 }

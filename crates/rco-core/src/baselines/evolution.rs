@@ -39,10 +39,21 @@ pub struct EvolutionSettings {
     /// Rounds of selection with growing samples; the parent takes part in the last
     /// one. A deterministic objective has one round.
     pub selection: Vec<Selection>,
-    /// Starts from the uniform plan filled up to the budget by the scores at hand, if there are
-    /// any: where levels lie far apart, the uniform plan leaves much of the budget, and a few
-    /// generations do not spend it.
-    pub filled: bool,
+    /// The first parent.
+    pub start: EvolutionStart,
+}
+
+/// The first parent of [`Evolution`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvolutionStart {
+    /// The largest uniform plan that fits.
+    #[default]
+    Uniform,
+    /// Of the uniform plan and the plans that the objective knows, all of them filled up to the
+    /// budget by the scores at hand, the one with the least loss: where levels lie far apart, a
+    /// uniform plan leaves much of the budget, and a few generations do not spend it.
+    Best,
 }
 
 impl Default for EvolutionSettings {
@@ -56,7 +67,7 @@ impl Default for EvolutionSettings {
                 Selection { survivors: 2, draws: 4 },
                 Selection { survivors: 1, draws: 16 },
             ],
-            filled: false,
+            start: EvolutionStart::default(),
         }
     }
 }
@@ -107,7 +118,7 @@ impl EvolutionSettings {
 
 /// A (1+λ) strategy: offspring are the parent with a few level switches (one
 /// decision up, another down, so that the cost is kept), selected in rounds with
-/// fewer plans and more draws each. Starts from the uniform plan, as it is or filled.
+/// fewer plans and more draws each. Where it starts, [`EvolutionStart`] says.
 #[derive(Debug)]
 pub struct Evolution {
     settings: EvolutionSettings,
@@ -166,6 +177,28 @@ impl Evolution {
     }
 }
 
+/// The best of the plans that need no search, filled up to the budget.
+fn best_start(oracle: &mut Oracle<'_>) -> Result<Vec<u32>, SearchError> {
+    let mut plans = vec![uniform_plan(oracle)?];
+    let known = oracle.known_plans().into_iter().map(|(_, plan)| plan);
+    plans.extend(known.filter(|plan| oracle.is_feasible(plan)));
+    if let Some(scores) = oracle.scores() {
+        let values: Vec<f64> = scores.iter().map(|s| -s).collect();
+        for plan in &mut plans {
+            fill(oracle, &values, plan);
+        }
+    }
+    let mut distinct: Vec<Vec<u32>> = Vec::with_capacity(plans.len());
+    for plan in plans {
+        if !distinct.contains(&plan) {
+            distinct.push(plan);
+        }
+    }
+    let losses = oracle.losses(NAME, &distinct, Sample::Calibration)?;
+    let best = (0..losses.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(0);
+    Ok(distinct.swap_remove(best))
+}
+
 impl Method for Evolution {
     fn name(&self) -> MethodName {
         NAME
@@ -177,14 +210,10 @@ impl Method for Evolution {
 
     fn step(&mut self, oracle: &mut Oracle<'_>) -> Result<Progress, SearchError> {
         if self.state.parent.is_empty() {
-            let mut plan = uniform_plan(oracle)?;
-            if self.settings.filled
-                && let Some(scores) = oracle.scores()
-            {
-                let values: Vec<f64> = scores.iter().map(|s| -s).collect();
-                fill(oracle, &values, &mut plan);
-            }
-            self.state.parent = plan;
+            self.state.parent = match self.settings.start {
+                EvolutionStart::Uniform => uniform_plan(oracle)?,
+                EvolutionStart::Best => best_start(oracle)?,
+            };
         }
         if self.state.finishing || self.state.generation >= self.generations {
             oracle.propose(NAME, "last parent", &self.state.parent)?;

@@ -17,7 +17,7 @@ pub(crate) mod scores;
 pub(crate) mod uniform;
 
 pub use augmented::{Augmented, AugmentedSettings};
-pub use evolution::{Evolution, EvolutionSettings, Selection};
+pub use evolution::{Evolution, EvolutionSettings, EvolutionStart, Selection};
 pub use exact::Exact;
 pub use greedy::Greedy;
 pub use known::Known;

@@ -8,8 +8,8 @@ use super::settings::SearchSettings;
 
 /// Measures the results of all methods and the best other plans on the held-out
 /// split and returns them, best first: by held-out loss, with that on the calibration split at
-/// the share of `settings`, then by calibration loss, then by cost, then by age. Plans whose calibration loss is more than `within` times the
-/// smallest are left out.
+/// the share of `settings`, then by calibration loss, then by cost, then by age. Plans whose
+/// calibration loss is more than `within` times the smallest are left out.
 pub(crate) fn select(
     oracle: &mut Oracle<'_>,
     settings: &SearchSettings,

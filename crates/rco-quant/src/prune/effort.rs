@@ -12,7 +12,8 @@ pub struct PruneWork {
     pub window: usize,
     /// Windows that the search learns from. Every loss and gradient is taken on all of them.
     pub calibration: usize,
-    /// Windows that only choose and report.
+    /// Windows that only choose and report: more than those learned from, since only the few best
+    /// plans are measured on them, and the best differ by less than a few windows can tell.
     pub heldout: usize,
     /// Windows that run at once.
     pub together: usize,
@@ -31,6 +32,10 @@ pub struct PruneWork {
 /// thousand tokens, has chosen plans that were worse everywhere else.
 pub const CHOOSE_CALIBRATION: f64 = 0.5;
 
+/// A plan whose loss on the calibration text is so many times the least is not measured on
+/// held-out text.
+const CHOOSE_WITHIN: f64 = 1.5;
+
 /// Evaluations beside steps and polish: of known plans, and of what RCO is rounded to.
 const BESIDES: u64 = 24;
 
@@ -40,7 +45,7 @@ impl PruneWork {
         let normal = Self {
             window: 256,
             calibration: 16,
-            heldout: 16,
+            heldout: 48,
             together: 8,
             fisher: 4,
             steps: 32,
@@ -60,7 +65,7 @@ impl PruneWork {
             },
             Effort::Quick => Self {
                 calibration: 8,
-                heldout: 12,
+                heldout: 32,
                 fisher: 2,
                 steps: 16,
                 polish: 32,
@@ -70,7 +75,7 @@ impl PruneWork {
             Effort::Normal => normal,
             Effort::Thorough => Self {
                 calibration: 48,
-                heldout: 32,
+                heldout: 96,
                 fisher: 4,
                 steps: 64,
                 polish: 192,
@@ -96,6 +101,7 @@ impl PruneWork {
         out.polish.moves = 48;
         out.shortlist = 6;
         out.choose_calibration = CHOOSE_CALIBRATION;
+        out.choose_within = Some(CHOOSE_WITHIN);
         out
     }
 }

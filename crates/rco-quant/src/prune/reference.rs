@@ -14,6 +14,7 @@ use crate::states::StateCache;
 use crate::teacher::Teacher;
 
 /// What every plan is compared with, whatever it drops.
+#[derive(Debug)]
 pub struct Reference {
     /// SHA-256 of the source.
     pub source_sha256: String,

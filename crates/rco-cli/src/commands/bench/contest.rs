@@ -90,6 +90,9 @@ impl ContestFlags {
         };
         let rows = measure(&mut stages, &mut progress)?;
         stages.finish();
+        if rows.is_empty() {
+            return Err(BenchError::UnknownContender { name: self.only.join("`, `") }.into());
+        }
         if let Some(dir) = &self.out {
             write_csv(&dir.join("results.csv"), &rows)?;
         }

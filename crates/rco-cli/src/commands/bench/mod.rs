@@ -6,6 +6,7 @@ mod knapsack;
 mod pack;
 mod prune;
 mod quantize;
+mod sparsity;
 mod synthetic;
 
 use std::fs;
@@ -25,6 +26,7 @@ pub(crate) enum Bench {
     Pack(Box<pack::Args>),
     Prune(Box<prune::Args>),
     Quantize(Box<quantize::Args>),
+    Sparsity(Box<sparsity::Args>),
     Synthetic(synthetic::Args),
 }
 
@@ -35,6 +37,7 @@ pub(crate) fn run(bench: &Bench) -> Result<(), CliError> {
         Bench::Pack(args) => pack::run(args),
         Bench::Prune(args) => prune::run(args),
         Bench::Quantize(args) => quantize::run(args),
+        Bench::Sparsity(args) => sparsity::run(args),
         Bench::Synthetic(args) => synthetic::run(args),
     }
 }

@@ -36,7 +36,11 @@ fn general_methods() -> impl Iterator<Item = MethodName> {
     MethodName::SELECTABLE.into_iter().filter(|m| *m != MethodName::Exact)
 }
 
-fn run(problem: &Problem, objective: &mut Synthetic, settings: &SearchSettings) -> SearchOutcome {
+fn run(
+    problem: &Problem,
+    objective: &mut dyn Objective,
+    settings: &SearchSettings,
+) -> SearchOutcome {
     search(problem, objective, settings, &mut Silent).unwrap()
 }
 

@@ -1,6 +1,8 @@
 //! What the search finds.
 
 use super::*;
+use crate::assignment::Assignment;
+use crate::baselines::EvolutionStart;
 use crate::search::testing::feasible;
 
 #[test]
@@ -187,4 +189,55 @@ fn plans_that_are_much_worse_on_calibration_are_not_measured_on_held_out_data() 
         assert_eq!(all.assignment, near.assignment);
     }
     assert!(left_out > 0);
+}
+
+/// A loss that knows plans from elsewhere.
+struct Knowing {
+    inner: Synthetic,
+    known: Vec<(String, Assignment)>,
+}
+
+impl Objective for Knowing {
+    fn evaluate(
+        &mut self,
+        assignment: &Assignment,
+        draw: Draw,
+    ) -> Result<Evaluation, ObjectiveError> {
+        self.inner.evaluate(assignment, draw)
+    }
+
+    fn loss(&mut self, assignment: &Assignment, split: Split) -> Result<f64, ObjectiveError> {
+        self.inner.loss(assignment, split)
+    }
+
+    fn known_plans(&self) -> &[(String, Assignment)] {
+        &self.known
+    }
+
+    fn is_stochastic(&self) -> bool {
+        self.inner.is_stochastic()
+    }
+
+    fn fingerprint(&self) -> String {
+        self.inner.fingerprint()
+    }
+}
+
+#[test]
+fn evolution_starts_from_the_best_plan_it_knows_when_told_to() {
+    let problem = problem(&Spec { groups: 6, options: 4, seed: 3, ..Spec::default() });
+    let inner = Synthetic::quadratic(&problem, 3);
+    let all = feasible(&problem);
+    let best = all.iter().min_by(|a, b| inner.truth(a).total_cmp(&inner.truth(b))).unwrap();
+    let known =
+        vec![("some plan".to_owned(), all[0].clone()), ("the best plan".to_owned(), best.clone())];
+    let found = [EvolutionStart::Uniform, EvolutionStart::Best].map(|start| {
+        let mut objective = Knowing { inner: inner.clone(), known: known.clone() };
+        let mut settings = quick(MethodName::Evolution);
+        settings.baselines.evolution.start = start;
+        settings.baselines.evolution.generations = 1;
+        run(&problem, &mut objective, &settings).loss_heldout - inner.truth(best)
+    });
+    assert!(found[0] > 1e-9, "from the uniform plan one generation finds the optimum: no test");
+    assert!(found[1].abs() < 1e-12, "{found:?}");
 }

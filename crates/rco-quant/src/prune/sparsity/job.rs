@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use rco_core::Assignment;
-use rco_core::search::SearchOutcome;
+use rco_core::search::{SearchOutcome, SearchSettings};
 use rco_formats::atomic::WriteOptions;
 use rco_model::ModelError;
 use rco_model::importance::Importance;
@@ -95,11 +95,18 @@ pub struct SparsityOutcome {
 }
 
 /// What all plans are made from.
-struct Ground {
-    reference: Reference,
-    models: SparseModels,
-    scores: Vec<f64>,
-    origin: String,
+#[derive(Debug)]
+pub struct SparsityPrepared {
+    /// The original and the texts.
+    pub reference: Reference,
+    /// The model with every share of every matrix.
+    pub models: SparseModels,
+    /// What each option takes away: squares of weights times activation norms, in the flat order.
+    pub errors: Vec<f64>,
+    /// Sensitivities of all options, in the flat order.
+    pub scores: Vec<f64>,
+    /// What all of that was made from.
+    pub origin: String,
 }
 
 impl SparsityJob {
@@ -159,6 +166,33 @@ impl SparsityJob {
         }
     }
 
+    /// The source.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Matrices and shares.
+    pub fn levels(&self) -> &Levels {
+        &self.levels
+    }
+
+    /// The settings of the search.
+    pub fn search_settings(&self) -> SearchSettings {
+        let mut settings = self.settings.effort.plan().search(self.settings.common.seed);
+        // The same share everywhere is what others do: how far behind it is has to be seen.
+        settings.choose_within = None;
+        settings.choose_calibration = CHOOSE_CALIBRATION;
+        // From few samples, and far from the original, sums of scores need not have the scale
+        // of the losses.
+        settings.refine.rescale = true;
+        settings
+    }
+
+    /// Plans that need no search.
+    pub fn known(&self) -> Vec<(String, Assignment)> {
+        vec![("the same share everywhere".to_owned(), self.levels.uniform())]
+    }
+
     /// All of it in order, over the run folder.
     ///
     /// # Errors
@@ -168,21 +202,30 @@ impl SparsityJob {
         folder: &Path,
         reporter: &mut dyn Reporter,
     ) -> Result<SparsityOutcome, PruneError> {
-        let ground = self.prepare(folder, reporter)?;
-        let found = self.search(&ground, folder, reporter)?;
+        let prepared = self.prepare(folder, reporter)?;
+        let found = self.search(&prepared, folder, reporter)?;
         let plan = found.assignment.clone();
         let matrices = self.matrices(&plan);
         let sha256 = plan_sha256(&matrices);
-        let masked = ground.models.weights(&plan);
+        let masked = prepared.models.weights(&plan);
         let write = |path: &Path, options| self.write(path, &plan, &masked, &sha256, options);
-        let (common, reference) = (&self.settings.common, &ground.reference);
+        let (common, reference) = (&self.settings.common, &prepared.reference);
         let named = sha256.clone();
         let made = Made::new(&self.source, common, reference, found, named, write, reporter)?;
         let dropped = self.levels.dropped(&plan);
         Ok(SparsityOutcome { made, dropped, weights: self.levels.weights(), matrices })
     }
 
-    fn prepare(&self, folder: &Path, reporter: &mut dyn Reporter) -> Result<Ground, PruneError> {
+    /// All that comes before the search: texts, the original's states, activations, masks,
+    /// sensitivities.
+    ///
+    /// # Errors
+    /// Whatever any of the stages meets.
+    pub fn prepare(
+        &self,
+        folder: &Path,
+        reporter: &mut dyn Reporter,
+    ) -> Result<SparsityPrepared, PruneError> {
         let Self { settings, source, levels } = self;
         let reference = Reference::new(source, &settings.common, folder, reporter)?;
         let Reference { original, teacher, origin, .. } = &reference;
@@ -222,27 +265,20 @@ impl SparsityJob {
         }
         let samples = &file.samples()[..work.fisher as usize];
         let scores = fisher::scores(samples, &errors, models.offsets());
-        Ok(Ground { reference, models, scores, origin })
+        Ok(SparsityPrepared { reference, models, errors, scores, origin })
     }
 
     fn search(
         &self,
-        ground: &Ground,
+        prepared: &SparsityPrepared,
         folder: &Path,
         reporter: &mut dyn Reporter,
     ) -> Result<SearchOutcome, PruneError> {
-        let Ground { reference, models, scores, origin } = ground;
+        let SparsityPrepared { reference, models, scores, origin, .. } = prepared;
         let (work, seed) = (self.settings.effort.plan(), self.settings.common.seed);
         let problem = self.levels.problem()?;
-        let known = vec![("the same share everywhere".to_owned(), self.levels.uniform())];
         let run = folder.join("search");
-        let mut settings = work.search(seed);
-        // The same share everywhere is what others do: how far behind it is has to be seen.
-        settings.choose_within = None;
-        settings.choose_calibration = CHOOSE_CALIBRATION;
-        // From few samples, and far from the original, sums of scores need not have the scale
-        // of the losses.
-        settings.refine.rescale = true;
+        let (settings, known) = (self.search_settings(), self.known());
         let measured = work.measured_batches();
         let teacher = &reference.teacher;
         let loss = PlanLoss::new(models, teacher, measured, seed, scores.clone(), known, origin);

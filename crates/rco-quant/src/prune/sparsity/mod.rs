@@ -12,4 +12,4 @@ pub mod levels;
 pub mod mask;
 pub mod models;
 
-pub use job::{SparsityJob, SparsityOutcome, SparsityOutlook, SparsitySettings};
+pub use job::{SparsityJob, SparsityOutcome, SparsityOutlook, SparsityPrepared, SparsitySettings};

@@ -5,6 +5,7 @@
 # make bench-pack      packed folders against uniform widths, knapsacks and evolution
 # make bench-engine    gradients against PyTorch (fetches it, 1 GB)
 # make bench-prune     dropping experts against rankings, evolution and all masks there are
+# make bench-zeros     zeros in single matrices against the same share everywhere and evolution
 # make bench-joint     one budget for types and experts, against pruning first
 # make bench-synthetic RCO against the baselines on problems with known optima
 # make interop         folders of ours in transformers, on the CPU (fetches it, 1 GB)
@@ -29,7 +30,7 @@ WITH_HIGHS = PKG_CONFIG_PATH="$$(scripts/build_highs.sh):$$PKG_CONFIG_PATH"
 FUZZ_SECONDS ?= 300
 
 .PHONY: demo test build setup bench-knapsack bench-quantize bench-pack bench-engine bench-prune \
-	bench-joint bench-synthetic interop fuzz
+	bench-zeros bench-joint bench-synthetic interop fuzz
 
 demo: build
 	$(RCO) solve examples/problems/qwen3-8b-gguf.json
@@ -64,7 +65,7 @@ bench-quantize: build
 		--windows 24 --evolution 10 --out benchmarks/quantize-tiny-moe \
 		--run $(CARGO_TARGET_DIR)/quantize-tiny-moe
 	$(QUANTIZE) $(SMOLLM2) --sizes 84000000,78000000,90000000,81000000 \
-		--windows 6 --evolution 0 --out benchmarks/quantize-smollm2 \
+		--windows 6 --evolution 10 --out benchmarks/quantize-smollm2 \
 		--run $(CARGO_TARGET_DIR)/quantize-smollm2
 
 PACK := $(RCO) bench pack --effort quick --text assets/text/novels-calibration.txt \
@@ -95,6 +96,13 @@ bench-prune: build
 		--run $(CARGO_TARGET_DIR)/prune-plans
 	$(PRUNE) --part domains --experts 25% --effort quick --window 128 --calibration 16 \
 		--run $(CARGO_TARGET_DIR)/prune-domains
+
+bench-zeros: build
+	RAYON_NUM_THREADS=1 $(RCO) bench sparsity assets/tiny-moe --sparsity 20%,30%,40%,50% \
+		--effort quick --windows 24 --evolution 10 --plain-steps 0 \
+		--text assets/text/novels-calibration.txt \
+		--heldout assets/text/novels.txt --heldout assets/text/scripture.txt \
+		--out benchmarks/prune-zeros --run $(CARGO_TARGET_DIR)/prune-zeros
 
 bench-joint: build
 	benchmarks/joint-tiny-moe/run.sh $(CARGO_TARGET_DIR)/joint | \

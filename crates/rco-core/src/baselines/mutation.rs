@@ -7,6 +7,9 @@ use crate::rng::Stream;
 /// Partners looked at for one switch.
 const TRIES: usize = 64;
 
+/// Decisions tried for one switch: next to a budget, some have no partner.
+const DECISIONS: usize = 32;
+
 /// Mutates feasible plans into feasible plans.
 pub(crate) struct Mutator<'a> {
     problem: &'a Problem,
@@ -48,21 +51,31 @@ impl<'a> Mutator<'a> {
         self.total = (0..decisions.resource_count()).map(|r| decisions.cost_of(plan, r)).collect();
         let count = 1 + stream.below(self.switches).min(stream.below(self.switches));
         for _ in 0..count {
-            self.switch(&mut child, stream);
+            for _ in 0..DECISIONS {
+                if self.switch(&mut child, stream) {
+                    break;
+                }
+            }
         }
         child
     }
 
     /// Moves one random decision a level up, and if that does not fit, one of the
     /// partners tried a level down: the one after which least of the budget is left.
-    fn switch(&mut self, plan: &mut [u32], stream: &mut Stream) {
-        let up = self.free[stream.below(self.free.len())];
-        let rank = self.rank(up, plan[up]);
-        let Some(&higher) = self.ladders[up].get(rank + 1) else { return };
+    /// Returns whether it found such a move.
+    fn switch(&mut self, plan: &mut [u32], stream: &mut Stream) -> bool {
+        let higher = |&d: &usize| self.ladders[d].get(self.rank(d, plan[d]) + 1).copied();
+        let rising: Vec<usize> =
+            self.free.iter().copied().filter(|d| higher(d).is_some()).collect();
+        if rising.is_empty() {
+            return false;
+        }
+        let up = rising[stream.below(rising.len())];
+        let Some(higher) = higher(&up) else { return false };
         let rise = self.change(up, plan[up], higher);
         if self.slack_after(&[&rise]).is_some() {
             self.apply(plan, up, higher, &rise);
-            return;
+            return true;
         }
         let mut best: Option<(f64, usize, u32, Vec<i64>)> = None;
         for _ in 0..TRIES {
@@ -78,10 +91,10 @@ impl<'a> Mutator<'a> {
                 best = Some((slack, down, lower, fall));
             }
         }
-        if let Some((_, down, lower, fall)) = best {
-            self.apply(plan, up, higher, &rise);
-            self.apply(plan, down, lower, &fall);
-        }
+        let Some((_, down, lower, fall)) = best else { return false };
+        self.apply(plan, up, higher, &rise);
+        self.apply(plan, down, lower, &fall);
+        true
     }
 
     fn rank(&self, d: usize, option: u32) -> usize {
@@ -123,6 +136,35 @@ impl<'a> Mutator<'a> {
         plan[d] = option;
         for (total, change) in self.total.iter_mut().zip(change) {
             *total = (total.cast_signed() + change).cast_unsigned();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Purpose, stream};
+    use crate::{Budget, GroupSpec, OptionSpec};
+
+    /// Only one of 21 groups can move up, and only if another moves down.
+    #[test]
+    fn a_child_differs_where_any_switch_is_possible() {
+        let mut builder = Problem::builder().budget(Budget::at_most("bytes", 20 * 10 + 1));
+        for g in 0..20 {
+            let options = ["small", "large"]
+                .map(|name| OptionSpec::new(name, [if name == "large" { 10 } else { 5 }]));
+            builder = builder.group(GroupSpec::new(format!("g{g}"), options));
+        }
+        let only = [OptionSpec::new("small", [1]), OptionSpec::new("large", [6])];
+        let problem = builder.group(GroupSpec::new("last", only)).build().unwrap();
+        // All at their costliest but the last, which can move up if another moves down.
+        let mut plan = vec![1; 20];
+        plan.push(0);
+        let mut mutator = Mutator::new(&problem, 1);
+        for index in 0..50 {
+            let child = mutator.mutate(&plan, &mut stream(0, Purpose::Mutation, index));
+            assert_eq!(child[20], 1);
+            assert_eq!(child.iter().filter(|&&k| k == 0).count(), 1);
         }
     }
 }

@@ -43,20 +43,21 @@ fn worth(weight: f32, norm: f32) -> f32 {
 }
 
 /// Sets the `drop` values of a row that are worth least to zero; of equal ones the first go.
-fn mask_row(row: &mut [f32], norms: &[f32], drop: usize, order: &mut Vec<u32>) {
+///
+/// Worths are never below 0, so that their bits rise with them: with the place in the lower half
+/// of a key, whole numbers are compared, which is several times faster than looking worths up.
+fn mask_row(row: &mut [f32], norms: &[f32], drop: usize, keys: &mut Vec<u64>) {
     if drop == 0 {
         return;
     }
-    order.clear();
-    order.extend(0..row.len() as u32);
-    if drop < row.len() {
-        order.select_nth_unstable_by(drop - 1, |&a, &b| {
-            let of = |i: u32| worth(row[i as usize], norms[i as usize]);
-            of(a).total_cmp(&of(b)).then(a.cmp(&b))
-        });
+    keys.clear();
+    let worths = row.iter().zip(norms).map(|(&weight, &norm)| worth(weight, norm).to_bits());
+    keys.extend((0_u64..).zip(worths).map(|(place, worth)| (u64::from(worth) << 32) | place));
+    if drop < keys.len() {
+        keys.select_nth_unstable(drop - 1);
     }
-    for &i in &order[..drop.min(row.len())] {
-        row[i as usize] = 0.0;
+    for key in keys.iter().take(drop) {
+        row[(key & u64::from(u32::MAX)) as usize] = 0.0;
     }
 }
 
@@ -122,9 +123,9 @@ impl WeightSource for Masked {
         self.source.read_rows(key, first, out)?;
         let Some(norms) = self.norms.get(key) else { return Ok(()) };
         let drop = self.levels.drops(self.level, norms.len());
-        let mut order = Vec::with_capacity(norms.len());
+        let mut keys = Vec::with_capacity(norms.len());
         for row in out.chunks_exact_mut(norms.len().max(1)) {
-            mask_row(row, norms, drop, &mut order);
+            mask_row(row, norms, drop, &mut keys);
         }
         Ok(())
     }
@@ -136,16 +137,16 @@ mod tests {
 
     #[test]
     fn the_weights_worth_least_go_and_of_equal_ones_the_first() {
-        let (norms, mut order) = ([1.0, 10.0, 1.0, 1.0], Vec::new());
-        let of = |drop, order: &mut Vec<u32>| {
+        let (norms, mut keys) = ([1.0, 10.0, 1.0, 1.0], Vec::new());
+        let of = |drop, keys: &mut Vec<u64>| {
             let mut row = [-3.0, 0.5, 2.0, -2.0];
-            mask_row(&mut row, &norms, drop, order);
+            mask_row(&mut row, &norms, drop, keys);
             row
         };
-        assert_eq!(of(0, &mut order), [-3.0, 0.5, 2.0, -2.0]);
-        assert_eq!(of(1, &mut order), [-3.0, 0.5, 0.0, -2.0]);
-        assert_eq!(of(2, &mut order), [-3.0, 0.5, 0.0, 0.0]);
-        assert_eq!(of(3, &mut order), [0.0, 0.5, 0.0, 0.0]);
-        assert_eq!(of(4, &mut order), [0.0; 4]);
+        assert_eq!(of(0, &mut keys), [-3.0, 0.5, 2.0, -2.0]);
+        assert_eq!(of(1, &mut keys), [-3.0, 0.5, 0.0, -2.0]);
+        assert_eq!(of(2, &mut keys), [-3.0, 0.5, 0.0, 0.0]);
+        assert_eq!(of(3, &mut keys), [0.0, 0.5, 0.0, 0.0]);
+        assert_eq!(of(4, &mut keys), [0.0; 4]);
     }
 }

@@ -12,8 +12,8 @@ pub struct PruneWork {
     pub window: usize,
     /// Windows that the search learns from. Every loss and gradient is taken on all of them.
     pub calibration: usize,
-    /// Windows that only choose and report: more than those learned from, since only the few best
-    /// plans are measured on them, and the best differ by less than a few windows can tell.
+    /// Windows that only choose and report: more than those learned from, since only a dozen plans
+    /// are measured on them, and the best differ by less than a few windows can tell.
     pub heldout: usize,
     /// Windows that run at once.
     pub together: usize,
@@ -31,10 +31,6 @@ pub struct PruneWork {
 /// plan looks hardly better than it is on the text it was found on; held-out text alone, a few
 /// thousand tokens, has chosen plans that were worse everywhere else.
 pub const CHOOSE_CALIBRATION: f64 = 0.5;
-
-/// A plan whose loss on the calibration text is so many times the least is not measured on
-/// held-out text.
-const CHOOSE_WITHIN: f64 = 1.5;
 
 /// Evaluations beside steps and polish: of known plans, and of what RCO is rounded to.
 const BESIDES: u64 = 24;
@@ -101,7 +97,6 @@ impl PruneWork {
         out.polish.moves = 48;
         out.shortlist = 6;
         out.choose_calibration = CHOOSE_CALIBRATION;
-        out.choose_within = Some(CHOOSE_WITHIN);
         out
     }
 }

@@ -84,10 +84,12 @@ impl Effort {
 
 impl Effort {
     /// The search for the experts that remain at one number of them, where several numbers are
-    /// tried for a budget that types share.
+    /// tried for a budget that types share. Types and experts are chosen together in the end, so
+    /// that there is less to be chosen here.
     pub(crate) fn experts(self) -> PruneWork {
         let work = PruneWork::new(self);
-        PruneWork { fisher: 1, steps: work.steps / 4, polish: work.polish / 4, ..work }
+        let (steps, polish) = (work.steps / 4, work.polish / 4);
+        PruneWork { fisher: 1, steps, polish, heldout: self.plan().heldout, ..work }
     }
 }
 

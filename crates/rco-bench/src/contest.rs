@@ -235,6 +235,7 @@ impl<'a> Contest<'a> {
     /// The best plan of each part of the full search, by its held-out loss.
     fn parts(&mut self, course: &Course<'_>, outcome: &SearchOutcome) -> Result<(), BenchError> {
         for (method, name) in [
+            (MethodName::Rescore, "scores at the plan"),
             (MethodName::Refine, "corrected scores"),
             (MethodName::Rco, "RCO"),
             (MethodName::Polish, "the polish"),
@@ -282,11 +283,23 @@ impl<'a> Contest<'a> {
         contender: &str,
         plan: &Assignment,
     ) -> Result<(), BenchError> {
+        self.found(course, contender, plan, Counts::default(), 0.0)
+    }
+
+    /// Measures a plan that was found somewhere else by so much work.
+    pub(crate) fn found(
+        &mut self,
+        course: &Course<'_>,
+        contender: &str,
+        plan: &Assignment,
+        counts: Counts,
+        seconds: f64,
+    ) -> Result<(), BenchError> {
         if !self.wants(contender) {
             return Ok(());
         }
         let model = self.field.models.model(plan)?;
-        self.model(course.budget, contender, (course.bytes)(plan), &model, None, 0.0)
+        self.model(course.budget, contender, (course.bytes)(plan), &model, Some(counts), seconds)
     }
 
     /// Measures a model on all texts.

@@ -82,6 +82,14 @@ pub enum BenchError {
         /// The end of what it wrote to standard error.
         message: String,
     },
+    /// Something between a benchmark and another program is not as it should be.
+    #[error("{path}: {problem}")]
+    Outside {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A plot could not be drawn.
     #[error("the plot could not be drawn: {message}")]
     Plot {

@@ -4,6 +4,7 @@ pub mod contest;
 pub mod engine;
 mod error;
 pub mod knapsack;
+mod outside;
 pub mod pack;
 pub mod prune;
 pub mod quantize;

@@ -5,8 +5,9 @@
 //! calibration text, and are measured by the same engine on the same windows of texts that none
 //! of them has seen.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use rco_core::search::Counts;
 use rco_model::tokenizer::Tokenizer;
 use rco_quant::job::Reporter;
 use rco_quant::objective::PlanModels;
@@ -14,6 +15,16 @@ use rco_quant::packed::{PackJob, PackPrepared};
 
 use crate::contest::{Contest, ContestSettings, Course, Field, Row};
 use crate::error::BenchError;
+use crate::outside;
+
+/// Contenders that are other programs.
+#[derive(Debug, Clone, Default)]
+pub struct Outside {
+    /// Write options, tokens and budgets into this folder, and do no more.
+    pub export: Option<PathBuf>,
+    /// Files with plans that other programs have made of them.
+    pub plans: Vec<PathBuf>,
+}
 
 /// Runs all contenders at all orders of `job`, whose outputs are not written; `report` sees
 /// every row as it comes.
@@ -23,11 +34,23 @@ use crate::error::BenchError;
 pub fn run(
     job: &PackJob,
     settings: &ContestSettings,
+    outside: &Outside,
     folder: &Path,
     reporter: &mut dyn Reporter,
     report: &mut dyn FnMut(&Row),
 ) -> Result<Vec<Row>, BenchError> {
+    let mut theirs = Vec::new();
+    for path in &outside.plans {
+        for plan in outside::read(path)? {
+            theirs.push((plan.assignment(job, path)?, plan));
+        }
+    }
     let prepared = job.prepare(folder, reporter)?;
+    if let Some(folder) = &outside.export {
+        reporter.stage("handing over", None);
+        outside::export(job, &prepared, folder)?;
+        return Ok(Vec::new());
+    }
     let PackPrepared { database, models, teacher, scores, origin, .. } = &prepared;
     let work = job.settings().effort.plan();
     let field = Field {
@@ -37,7 +60,7 @@ pub fn run(
         origin,
         command: "rco quantize",
         measured: work.measured_batches(),
-        search: work.search(job.settings().seed),
+        search: work.search_packed(job.settings().seed),
         per_weight: 8.0 / job.menu().weights().max(1) as f64,
     };
     reporter.stage("held-out texts", None);
@@ -59,6 +82,10 @@ pub fn run(
         let above = rising.partition_point(|(bytes, ..)| *bytes <= budget);
         for (_, name, plan) in &rising[above.saturating_sub(1)..rising.len().min(above + 1)] {
             contest.plan(&course, name, plan)?;
+        }
+        for (plan, found) in theirs.iter().filter(|(_, found)| found.budget == budget) {
+            let counts = Counts { gradients: found.gradients, ..Counts::default() };
+            contest.found(&course, &found.contender, plan, counts, found.seconds)?;
         }
         contest.searches(&course, &errors, job.known(order))?;
     }

@@ -1,7 +1,7 @@
 //! How much work a search takes.
 
 use crate::prune::effort::PruneWork;
-use rco_core::search::SearchSettings;
+use rco_core::search::{RescoreSettings, SearchSettings};
 use serde::{Deserialize, Serialize};
 
 /// How much work to spend.
@@ -33,10 +33,12 @@ impl Effort {
         let normal = WorkPlan {
             window: 256,
             calibration: 32,
+            moments: 128,
             heldout: 16,
             measured: 6,
             per_gradient: 2,
             fisher: 24,
+            rescore: 3,
             steps: 8,
             refine: 40,
             polish: 16,
@@ -46,9 +48,11 @@ impl Effort {
             Self::Trial => WorkPlan {
                 window: 64,
                 calibration: 8,
+                moments: 8,
                 heldout: 4,
                 measured: 2,
                 fisher: 4,
+                rescore: 1,
                 steps: 3,
                 refine: 4,
                 polish: 4,
@@ -57,9 +61,11 @@ impl Effort {
             },
             Self::Quick => WorkPlan {
                 calibration: 24,
+                moments: 64,
                 heldout: 12,
                 measured: 4,
                 fisher: 16,
+                rescore: 2,
                 steps: 4,
                 refine: 20,
                 polish: 6,
@@ -69,9 +75,11 @@ impl Effort {
             Self::Normal => normal,
             Self::Thorough => WorkPlan {
                 calibration: 96,
+                moments: 512,
                 heldout: 32,
                 measured: 24,
                 fisher: 64,
+                rescore: 6,
                 steps: 64,
                 refine: 160,
                 polish: 96,
@@ -100,6 +108,8 @@ pub struct WorkPlan {
     pub window: usize,
     /// Windows that the search learns from.
     pub calibration: usize,
+    /// Windows that second moments of inputs are of, besides.
+    pub moments: usize,
     /// Windows that only choose and report.
     pub heldout: usize,
     /// Calibration windows that a plan is measured on.
@@ -108,6 +118,8 @@ pub struct WorkPlan {
     pub per_gradient: usize,
     /// Samples of the Fisher matrix, a window each.
     pub fisher: u64,
+    /// Plans that sensitivities of packed matrices are measured anew at.
+    pub rescore: u64,
     /// Steps of RCO, one gradient each.
     pub steps: u64,
     /// Plans measured to correct the sensitivities.
@@ -150,6 +162,21 @@ impl WorkPlan {
         out.polish.draws = 4;
         out.shortlist = 4;
         out.choose_within = Some(WITHIN);
+        out
+    }
+
+    /// The same for packed matrices, with sensitivities measured anew at the plan.
+    ///
+    /// Widths are far apart and plans lose much, so that there is more to be measured than among
+    /// the types of GGUF.
+    pub fn search_packed(&self, seed: u64) -> SearchSettings {
+        let mut out = self.search(seed);
+        let rescore = RescoreSettings { rounds: self.rescore, ..RescoreSettings::default() };
+        let more = rescore.rounds * (rescore.draws + 1);
+        out.rescore = rescore;
+        let total = out.evaluations.unwrap_or(0) + more;
+        out.evaluations = Some(total);
+        out.polish.share = self.polish as f64 / total as f64;
         out
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rco_core::Assignment;
 use rco_core::rng::{Purpose, stream};
-use rco_core::search::{Draw, Evaluation, Objective, ObjectiveError, Split};
+use rco_core::search::{Draw, Evaluation, Objective, ObjectiveError, Split, Strain};
 use rco_formats::gguf::GgufModel;
 use rco_model::config::ModelConfig;
 use rco_model::engine::{OptionGradients, OptionTensors, Settings};
@@ -38,6 +38,13 @@ pub trait PlanModels: std::fmt::Debug {
     /// option.
     fn options(&self, plan: Option<&Assignment>) -> OptionTensors;
 
+    /// The original weight of every group that is something else in `plan`, in the slot of the
+    /// group's number. `None`, the default, where the errors of a group's options are not as good
+    /// as independent.
+    fn originals(&self, _plan: &Assignment) -> Option<OptionTensors> {
+        None
+    }
+
     /// First flat option of each group; the last entry is their number, without the group of
     /// the rest.
     fn offsets(&self) -> &[usize];
@@ -59,6 +66,19 @@ impl PlanModels for Candidates {
 
     fn options(&self, plan: Option<&Assignment>) -> OptionTensors {
         Candidates::options(self, plan)
+    }
+
+    fn originals(&self, plan: &Assignment) -> Option<OptionTensors> {
+        let mut out = OptionTensors::default();
+        let source = Arc::new(self.source.clone());
+        for (g, keys) in self.keys.iter().enumerate() {
+            if self.source_option(g) != Some(plan.option(g)) {
+                for &key in keys {
+                    out.add(g, key, Arc::clone(&source) as Arc<dyn WeightSource>);
+                }
+            }
+        }
+        Some(out)
     }
 
     fn offsets(&self) -> &[usize] {
@@ -326,6 +346,21 @@ impl<'a> PlanLoss<'a> {
     }
 }
 
+impl PlanLoss<'_> {
+    /// What is between a plan and the original is the error of the plan.
+    fn strain_of(&self, plan: &Assignment, draw: Draw) -> Result<Option<Strain>, QuantError> {
+        let Some(originals) = self.candidates.originals(plan) else { return Ok(None) };
+        let model = self.candidates.model(plan)?;
+        let mut visitor = OptionGradients::new(&originals, []);
+        let taught = &self.teacher.calibration;
+        let report = self.teacher.gradient(&model, taught, self.batch_of(draw), &mut visitor)?;
+        let mut groups: Vec<f64> = visitor.into_values().into_iter().map(|g| -g).collect();
+        // The rest has no error.
+        groups.resize(self.candidates.offsets().len(), 0.0);
+        Ok(Some(Strain { loss: report.mean, groups }))
+    }
+}
+
 fn failed(error: QuantError) -> ObjectiveError {
     ObjectiveError { message: error.to_string(), source: Some(Box::new(error)) }
 }
@@ -333,6 +368,10 @@ fn failed(error: QuantError) -> ObjectiveError {
 impl Objective for PlanLoss<'_> {
     fn evaluate(&mut self, plan: &Assignment, draw: Draw) -> Result<Evaluation, ObjectiveError> {
         self.gradient(plan, draw).map_err(failed)
+    }
+
+    fn strain(&mut self, plan: &Assignment, draw: Draw) -> Result<Option<Strain>, ObjectiveError> {
+        self.strain_of(plan, draw).map_err(failed)
     }
 
     fn loss(&mut self, plan: &Assignment, split: Split) -> Result<f64, ObjectiveError> {

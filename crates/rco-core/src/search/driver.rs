@@ -281,6 +281,7 @@ impl Driver<'_> {
                 | MethodName::Greedy
                 | MethodName::Proxy
                 | MethodName::Exact
+                | MethodName::Rescore
                 | MethodName::Refine
                 | MethodName::Polish
         );

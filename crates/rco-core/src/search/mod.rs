@@ -28,6 +28,7 @@ mod polish;
 mod posterior;
 mod rco;
 mod refine;
+mod rescore;
 pub(crate) mod rounding;
 mod select;
 pub(crate) mod settings;
@@ -46,7 +47,7 @@ pub use history::JsonlHistory;
 pub use method::{Method, Progress};
 pub(crate) use method::{from_json, to_json};
 pub use name::MethodName;
-pub use objective::{Draw, Evaluation, Objective, ObjectiveError, Split};
+pub use objective::{Draw, Evaluation, Objective, ObjectiveError, Split, Strain};
 pub use observer::{
     CheckpointEvent, Control, Fanout, Observer, Recorder, Silent, StageEvent, StartEvent, StepEvent,
 };
@@ -54,5 +55,5 @@ pub use oracle::{Measured, Oracle, Sample};
 pub use outcome::{Candidate, RawResult, SearchOutcome, StopReason};
 pub use settings::{
     BaselineSettings, CheckpointSettings, PolishSettings, PolishWhen, RefineSettings,
-    SearchSettings, WarmStartSettings,
+    RescoreSettings, SearchSettings, WarmStartSettings,
 };

@@ -42,6 +42,9 @@ pub enum MethodName {
     Evolution,
     /// Score-function gradient with exact-budget sampling.
     Reinforce,
+    /// Separable scores measured anew at the plan that they lead to. A stage of the portfolio,
+    /// not a method.
+    Rescore,
     /// Separable scores corrected by measured losses. A stage of the portfolio, not a method.
     Refine,
     /// Single moves and pair swaps from the best plan so far. A stage, not a method.
@@ -81,6 +84,7 @@ impl MethodName {
             Self::Augmented => "augmented",
             Self::Evolution => "evolution",
             Self::Reinforce => "reinforce",
+            Self::Rescore => "rescore",
             Self::Refine => "refine",
             Self::Polish => "polish",
         }

@@ -37,6 +37,16 @@ pub struct Evaluation {
     pub gradient: Vec<f64>,
 }
 
+/// How the loss answers to the size of what a plan changes, on one draw.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Strain {
+    /// The loss; smaller is better.
+    pub loss: f64,
+    /// For every group the derivative of the loss when what its chosen option changes is scaled, at
+    /// the scale 1: for a weight with the error `e`, `⟨∂L/∂W, e⟩`.
+    pub groups: Vec<f64>,
+}
+
 /// An objective could not be evaluated.
 #[derive(Debug, thiserror::Error)]
 #[error("the loss could not be evaluated: {message}")]
@@ -75,6 +85,20 @@ pub trait Objective {
     /// # Errors
     /// [`ObjectiveError`] if the loss cannot be computed.
     fn loss(&mut self, assignment: &Assignment, split: Split) -> Result<f64, ObjectiveError>;
+
+    /// Loss and [`Strain`] at `assignment` on the sample named by `draw`; `None`, the default, where
+    /// choices have no scale, or where the errors of the options of a group are not as good as
+    /// independent. The separable scores have to be in proportion to squares of that scale.
+    ///
+    /// # Errors
+    /// [`ObjectiveError`] if the loss cannot be computed.
+    fn strain(
+        &mut self,
+        _assignment: &Assignment,
+        _draw: Draw,
+    ) -> Result<Option<Strain>, ObjectiveError> {
+        Ok(None)
+    }
 
     /// Several evaluations at once, results in the order of `requests`. Override it
     /// where they can run side by side; the results must not depend on how.

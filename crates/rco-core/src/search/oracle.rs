@@ -8,7 +8,7 @@ use super::error::SearchError;
 use super::memo::Memo;
 use super::memory::{Measurement, Plan, PlanMemory};
 use super::name::MethodName;
-use super::objective::{Draw, Evaluation, Objective, Split};
+use super::objective::{Draw, Evaluation, Objective, Split, Strain};
 use super::outcome::RawResult;
 use crate::decisions::Decisions;
 use crate::knapsack::{Certificate, Effort, Settings as KnapsackSettings, Solver, Status};
@@ -21,6 +21,15 @@ pub struct Measured {
     pub loss: f64,
     /// The option gradient, one entry for each option of each decision.
     pub gradient: Vec<f64>,
+}
+
+/// Loss and strain of one plan on one draw.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Strained {
+    /// The loss.
+    pub(crate) loss: f64,
+    /// The sum of [`super::Strain::groups`] over the groups of every decision.
+    pub(crate) strain: Vec<f64>,
 }
 
 /// What a loss without gradient is averaged over.
@@ -281,6 +290,55 @@ impl<'a> Oracle<'a> {
             measured.push(Measured { loss, gradient });
         }
         Ok(source.into_iter().map(|n| measured[n].clone()).collect())
+    }
+
+    /// Losses and strains of a plan on so many fresh draws, or on fewer where the limit permits no
+    /// more or all draws are alike; none where the objective knows no strain. Each counts as a
+    /// gradient.
+    ///
+    /// # Errors
+    /// [`SearchError::Objective`], [`SearchError::Count`], [`SearchError::NotFinite`].
+    pub(crate) fn strains(
+        &mut self,
+        method: MethodName,
+        plan: &[u32],
+        draws: u64,
+    ) -> Result<Vec<Strained>, SearchError> {
+        let draws = if self.deterministic { draws.min(1) } else { draws };
+        let assignment = self.decisions().expand(plan);
+        let mut out = Vec::new();
+        for _ in 0..draws.min(self.remaining()) {
+            let draw = Draw(self.state.next_draw);
+            let Some(Strain { loss, groups }) = self.objective.strain(&assignment, draw)? else {
+                break;
+            };
+            check_loss(loss)?;
+            self.state.next_draw += 1;
+            self.state.counts.gradients += 1;
+            let strain = self.of_decisions(&groups)?;
+            let found = if self.deterministic {
+                Measurement::Calibration(loss)
+            } else {
+                Measurement::Draws { sum: loss, count: 1 }
+            };
+            self.remember(plan, method, found);
+            out.push(Strained { loss, strain });
+        }
+        Ok(out)
+    }
+
+    /// The sum over the groups of every decision.
+    fn of_decisions(&self, groups: &[f64]) -> Result<Vec<f64>, SearchError> {
+        check_count("strains", self.problem.group_count(), groups.len())?;
+        if let Some(group) = groups.iter().position(|v| !v.is_finite()) {
+            return Err(SearchError::NotFinite {
+                what: format!("strain of group `{}`", self.problem.group_name(group)),
+                value: groups[group],
+            });
+        }
+        let decisions = self.decisions();
+        let of = |d: usize| decisions.members(d).iter().map(|&g| groups[g as usize]).sum();
+        Ok((0..decisions.len()).map(of).collect())
     }
 
     /// Losses of several plans on the same sample, in order. Answers only as many

@@ -55,6 +55,8 @@ pub struct SearchSettings {
     pub rco: RcoSettings,
     /// How RCO starts.
     pub warm_start: WarmStartSettings,
+    /// Separable scores measured anew at the plan that they lead to.
+    pub rescore: RescoreSettings,
     /// Correction of separable scores by measured losses.
     pub refine: RefineSettings,
     /// Discrete polish.
@@ -81,6 +83,7 @@ impl Default for SearchSettings {
             choose_calibration: 0.0,
             rco: RcoSettings::default(),
             warm_start: WarmStartSettings::default(),
+            rescore: RescoreSettings::default(),
             refine: RefineSettings::default(),
             polish: PolishSettings::default(),
             baselines: BaselineSettings::default(),
@@ -103,6 +106,27 @@ pub struct WarmStartSettings {
 impl Default for WarmStartSettings {
     fn default() -> Self {
         Self { enabled: true, spread: 1.0 }
+    }
+}
+
+/// Separable scores measured anew at the plan that they lead to: for objectives that know how the
+/// loss answers to the scale of what a choice changes ([`super::Objective::strain`]).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RescoreSettings {
+    /// Plans that scores are measured at, one after the other; 0, the default, leaves the stage
+    /// out.
+    pub rounds: u64,
+    /// Gradients taken at each of them, at least 1.
+    pub draws: u64,
+    /// What the scores of a decision are wrong by, all alike, as a share of them: the standard
+    /// deviation that is assumed beforehand.
+    pub spread: f64,
+}
+
+impl Default for RescoreSettings {
+    fn default() -> Self {
+        Self { rounds: 0, draws: 6, spread: 0.5 }
     }
 }
 
@@ -241,6 +265,8 @@ impl SearchSettings {
             });
         }
         at_least_one("memory", self.memory as u64)?;
+        at_least_one("rescore.draws", self.rescore.draws)?;
+        positive("rescore.spread", self.rescore.spread)?;
         at_least_one("refine.batch", self.refine.batch as u64)?;
         at_least_one("polish.starts", self.polish.starts as u64)?;
         at_least_one("polish.moves", self.polish.moves as u64)?;

@@ -9,6 +9,7 @@ use super::name::MethodName;
 use super::polish::Polish;
 use super::rco::RcoMethod;
 use super::refine::Refine;
+use super::rescore::Rescore;
 use super::rounding;
 use super::settings::SearchSettings;
 use crate::baselines::scores::estimator_price;
@@ -46,6 +47,9 @@ pub(crate) fn stages(
             if separable {
                 all.push(MethodName::Exact);
             }
+            if settings.rescore.rounds > 0 && gradients && !separable {
+                all.push(MethodName::Rescore);
+            }
             if settings.refine.plans > 0 && !separable {
                 all.push(MethodName::Refine);
             }
@@ -78,6 +82,10 @@ pub(crate) fn allowance(settings: &SearchSettings, stage: MethodName, left: u64)
         MethodName::Greedy | MethodName::Exact => left.min(1),
         MethodName::Known => left / 4,
         MethodName::Random => baselines.random.plans.min(left / 10),
+        MethodName::Rescore => {
+            let round = settings.rescore.draws + 1;
+            (settings.rescore.rounds * round).min(before_polish())
+        }
         MethodName::Refine => settings.refine.plans.min(before_polish()),
         MethodName::Rco => before_polish(),
         _ => left,
@@ -157,6 +165,7 @@ impl Context<'_> {
                 let steps = self.steps(own.steps, own.samples, rounding::EVALUATIONS);
                 Box::new(Reinforce::new(own, seed, steps))
             }
+            MethodName::Rescore => Box::new(Rescore::new(settings.rescore.clone())),
             MethodName::Refine => Box::new(Refine::new(settings.refine.clone(), seed)),
             MethodName::Polish => Box::new(Polish::new(settings.polish.clone(), seed)),
             MethodName::Rco | MethodName::Portfolio => {

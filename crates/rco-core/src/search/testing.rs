@@ -4,7 +4,7 @@ use crate::Assignment;
 use crate::budget::{Budget, BudgetKind};
 use crate::problem::{GroupSpec, OptionSpec, Problem};
 use crate::rng::{Purpose, Stream, stream};
-use crate::search::{Draw, Evaluation, Objective, ObjectiveError, Split};
+use crate::search::{Draw, Evaluation, Objective, ObjectiveError, Split, Strain};
 
 /// What kind of small problem to make.
 #[derive(Debug, Clone)]
@@ -214,6 +214,21 @@ impl Objective for Synthetic {
         }
         let noise = self.noise(assignment, draw.0);
         Ok(Evaluation { loss: self.truth(assignment) + noise, gradient })
+    }
+
+    /// Where the scores are guesses, they are costs in proportion to the square of a scale.
+    fn strain(
+        &mut self,
+        assignment: &Assignment,
+        draw: Draw,
+    ) -> Result<Option<Strain>, ObjectiveError> {
+        if self.guessed.is_none() {
+            return Ok(None);
+        }
+        self.count(|calls| calls.gradients += 1)?;
+        let loss = self.truth(assignment) + self.noise(assignment, draw.0);
+        let groups = self.flats(assignment).into_iter().map(|j| 2.0 * self.linear[j]).collect();
+        Ok(Some(Strain { loss, groups }))
     }
 
     fn loss(&mut self, assignment: &Assignment, split: Split) -> Result<f64, ObjectiveError> {

@@ -104,11 +104,12 @@ impl Task<'_> {
     fn fit_all(&mut self) {
         let group = self.fit.scheme.group();
         let groups = self.columns / group;
+        let weighting = self.factor.weighting(self.fit.scheme.bits());
         for (n, (step, weights)) in
             self.steps.iter_mut().zip(self.weights.chunks_exact(group)).enumerate()
         {
             let first = n % groups * group;
-            *step = self.fit.step(weights, &self.factor.importance()[first..first + group]);
+            *step = self.fit.step(weights, &weighting[first..first + group]);
         }
     }
 
@@ -117,7 +118,7 @@ impl Task<'_> {
     fn block(&mut self, r: usize, start: usize, row: &mut [f32], passed: &mut [f32]) -> f64 {
         let n = self.columns;
         let (group, range) = (self.fit.scheme.group(), self.fit.scheme.range());
-        let groups = n / group;
+        let (groups, bits) = (n / group, self.fit.scheme.bits());
         let order = self.factor.order();
         let end = start + passed.len();
         let mut squares = 0.0;
@@ -125,8 +126,8 @@ impl Task<'_> {
             let column = order.map_or(place, |order| order[place] as usize);
             let at = r * groups + column / group;
             if order.is_none() && column.is_multiple_of(group) {
-                let importance = &self.factor.importance()[column..column + group];
-                self.steps[at] = self.fit.step(&row[column..column + group], importance);
+                let weighting = &self.factor.weighting(bits)[column..column + group];
+                self.steps[at] = self.fit.step(&row[column..column + group], weighting);
             }
             let step = self.steps[at];
             let w = row[place];
@@ -197,7 +198,6 @@ mod tests {
     ) -> Vec<i8> {
         let (n, group, range) = (columns, fit.scheme.group(), fit.scheme.range());
         let mean = hessian.diagonal().iter().sum::<f64>() / n as f64;
-        let importance: Vec<f32> = hessian.diagonal().iter().map(|d| (d / mean) as f32).collect();
         let mut codes = Vec::new();
         // Inverse of what is left, by Gauss and Jordan.
         let inverse_of = |from: usize| -> Vec<Vec<f64>> {
@@ -224,6 +224,12 @@ mod tests {
             a.into_iter().map(|row| row[m..].to_vec()).collect()
         };
         let inverses: Vec<_> = (0..n).map(|from| inverse_of(from)[0].clone()).collect();
+        // Coarse grids are fitted to the moments, fine ones to what is left of them.
+        let importance: Vec<f32> = if fit.scheme.bits() < 6 {
+            hessian.diagonal().iter().map(|d| (d / mean) as f32).collect()
+        } else {
+            inverses.iter().map(|row| (1.0 / (mean * row[0])) as f32).collect()
+        };
         for row in weights.chunks(n) {
             let mut now: Vec<f64> = row.iter().map(|&w| f64::from(w)).collect();
             let mut step = Step { scale: 1.0, zero: 0 };

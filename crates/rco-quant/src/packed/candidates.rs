@@ -102,6 +102,16 @@ impl PlanModels for FolderModels {
         out
     }
 
+    fn originals(&self, plan: &Assignment) -> Option<OptionTensors> {
+        let mut out = OptionTensors::default();
+        for (n, &key) in self.keys.iter().enumerate() {
+            if self.original[n] != Some(plan.option(n)) {
+                out.add(n, key, Arc::clone(&self.source));
+            }
+        }
+        Some(out)
+    }
+
     fn offsets(&self) -> &[usize] {
         &self.offsets
     }

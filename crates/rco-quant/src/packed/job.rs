@@ -249,7 +249,7 @@ impl PackJob {
             settings,
             foreign,
             model: &model,
-            batches: &calibration,
+            batches: &texts.moments(work.per_gradient)?,
             origin: &format!("{origin}{options}"),
         };
         let database = OptionDatabase::build(&build, &folder.join("options"), reporter)?;
@@ -318,7 +318,7 @@ impl PackJob {
         let (measured, seed) = (work.measured_batches(), self.settings.seed);
         let loss = PlanLoss::new(models, teacher, measured, seed, scores.clone(), known, origin);
         let mut loss = loss.with_curvature(scores.clone());
-        Ok(search_in(&run, &problem, &mut loss, work.search(seed), reporter)?)
+        Ok(search_in(&run, &problem, &mut loss, work.search_packed(seed), reporter)?)
     }
 
     /// The forms that an assignment chooses, in the order of the menu.

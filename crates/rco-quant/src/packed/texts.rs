@@ -13,11 +13,18 @@ use crate::hash::sha256;
 
 /// Share of each text that is held out.
 const HELD_OUT: f64 = 0.25;
+/// With so many times the windows that the search learns from, or more, it shares none with the
+/// second moments.
+const LEAST_APART: usize = 2;
 
 /// Windows of tokens, the domains in turns.
 #[derive(Debug, Clone)]
 pub(super) struct Texts {
+    /// Windows that the search learns from.
     calibration: Vec<Vec<u32>>,
+    /// Windows that second moments are of: others, where there is text enough, for on those plans
+    /// lose less than they do elsewhere.
+    moments: Vec<Vec<u32>>,
     heldout: Vec<Vec<u32>>,
 }
 
@@ -42,9 +49,13 @@ impl Texts {
             let windows = corpus.windows(tokenizer, side, count)?;
             Ok(windows.into_iter().map(|w| w.tokens).collect())
         };
-        let calibration = side(Side::Calibration, work.calibration)?;
+        let mut calibration = side(Side::Calibration, work.calibration + work.moments)?;
+        let apart = calibration.len() >= LEAST_APART * work.calibration;
+        let moments =
+            if apart { calibration.split_off(work.calibration) } else { calibration.clone() };
+        calibration.truncate(work.calibration);
         let heldout = side(Side::HeldOut, work.heldout)?;
-        Ok(Self { calibration, heldout })
+        Ok(Self { calibration, moments, heldout })
     }
 
     /// A calibration window, counted round and round.
@@ -55,16 +66,22 @@ impl Texts {
 
     /// Calibration and held-out windows as batches of so many.
     pub(super) fn batches(&self, together: usize) -> Result<(Vec<Batch>, Vec<Batch>), PackedError> {
-        let cut = |windows: &[Vec<u32>]| -> Result<Vec<Batch>, PackedError> {
-            windows.chunks(together.max(1)).map(|c| Ok(Batch::new(c)?)).collect()
-        };
-        Ok((cut(&self.calibration)?, cut(&self.heldout)?))
+        Ok((batches(&self.calibration, together)?, batches(&self.heldout, together)?))
+    }
+
+    /// The windows that second moments are of as batches of so many.
+    pub(super) fn moments(&self, together: usize) -> Result<Vec<Batch>, PackedError> {
+        batches(&self.moments, together)
     }
 
     /// SHA-256 of all tokens.
     pub(super) fn sha256(&self) -> String {
-        let windows = self.calibration.iter().chain(&self.heldout);
+        let windows = self.calibration.iter().chain(&self.moments).chain(&self.heldout);
         let bytes: Vec<u8> = windows.flatten().flat_map(|t| t.to_le_bytes()).collect();
         sha256(&bytes)
     }
+}
+
+fn batches(windows: &[Vec<u32>], together: usize) -> Result<Vec<Batch>, PackedError> {
+    windows.chunks(together.max(1)).map(|c| Ok(Batch::new(c)?)).collect()
 }

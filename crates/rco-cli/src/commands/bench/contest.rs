@@ -90,6 +90,9 @@ impl ContestFlags {
         };
         let rows = measure(&mut stages, &mut progress)?;
         stages.finish();
+        if rows.is_empty() && self.only.is_empty() {
+            return Ok(());
+        }
         if rows.is_empty() {
             return Err(BenchError::UnknownContender { name: self.only.join("`, `") }.into());
         }

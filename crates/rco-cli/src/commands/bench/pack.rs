@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rco_bench::pack::run as measure;
+use rco_bench::pack::{Outside, run as measure};
 use rco_quant::grid::FactorSettings;
 use rco_quant::packed::{Limit, Order, Output, PackJob, PackSettings, Runtime, Zeros};
 use rco_quant::size::BitsPerWeight;
@@ -44,6 +44,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", default_value_t = Runtime::Any)]
     runtime: Runtime,
 
+    /// Write options, calibration tokens and budgets into this folder for another program to
+    /// search among, and do no more
+    #[arg(long, value_name = "DIR")]
+    export: Option<PathBuf>,
+
+    /// Plans that another program has made of what was exported, JSON
+    #[arg(long, value_name = "FILE", conflicts_with = "export")]
+    plans: Vec<PathBuf>,
+
     #[command(flatten)]
     contest: ContestFlags,
 }
@@ -68,5 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         force: false,
     })?;
     let settings = args.contest.settings();
-    args.contest.show(|stages, report| measure(&job, &settings, &args.contest.run, stages, report))
+    let outside = Outside { export: args.export.clone(), plans: args.plans.clone() };
+    let run = &args.contest.run;
+    args.contest.show(|stages, report| measure(&job, &settings, &outside, run, stages, report))
 }

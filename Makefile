@@ -9,6 +9,8 @@
 # make bench-joint     one budget for types and experts, against pruning first
 # make bench-synthetic RCO against the baselines on problems with known optima
 # make interop         folders of ours in transformers, on the CPU (fetches it, 1 GB)
+# make interop-vllm    a packed folder in vLLM, on the CPU (fetches it, 2 GB)
+# make bench-reference the reference implementation among our options (needs a copy: REFERENCE=DIR)
 # make fuzz            both fuzz targets, five minutes each (needs nightly, cargo-fuzz)
 #
 # Every target installs what it needs. Build output goes to a folder that survives a
@@ -30,7 +32,7 @@ WITH_HIGHS = PKG_CONFIG_PATH="$$(scripts/build_highs.sh):$$PKG_CONFIG_PATH"
 FUZZ_SECONDS ?= 300
 
 .PHONY: demo test build setup bench-knapsack bench-quantize bench-pack bench-engine bench-prune \
-	bench-zeros bench-joint bench-synthetic interop fuzz
+	bench-zeros bench-joint bench-synthetic bench-reference interop interop-vllm fuzz
 
 demo: build
 	$(RCO) solve examples/problems/qwen3-8b-gguf.json
@@ -114,6 +116,13 @@ bench-synthetic: build
 interop: build
 	RCO=$(RCO) scripts/interop_hf.sh
 	RCO=$(RCO) scripts/interop_packed.sh
+
+interop-vllm: build
+	RCO=$(RCO) scripts/interop_vllm.sh
+
+# Hours: 800 gradients in PyTorch for each budget.
+bench-reference: build
+	benchmarks/reference/run.sh "$(REFERENCE)" "$(CARGO_TARGET_DIR)/reference" $(SMOLLM2_HF)
 
 fuzz: setup
 	cd fuzz && cargo +nightly fuzz run problem_json -- -max_total_time=$(FUZZ_SECONDS) -dict=dictionaries/json.dict

@@ -11,11 +11,12 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/rco
 rco=${RCO:-${CARGO_TARGET_DIR:-$cache/target}/release/rco}
 python=$(scripts/vllm_python.sh)
 model=${1:-$(scripts/smollm2_hf.sh)}
-# vLLM computes in 16 bits here, which by itself costs so much.
-allowed=2e-3
+# vLLM computes in 16 bits here, which by itself costs about so much.
+allowed=3e-3
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-"$rco" quantize "$model" --linear-bpw 6 --runtime vllm --text assets/text/novels-calibration.txt \
+# On the CPU vLLM has kernels for 4 bits, so the other matrices stay in 16.
+"$rco" quantize "$model" --linear-bpw 7 --widths 4 --runtime vllm --text assets/text/novels-calibration.txt \
     --effort trial --quiet --run "$work/run" -o "$work/packed"
 "$rco" check logits "$work/packed" --text assets/text/novels.txt -o "$work/logits.safetensors"
 VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-1} VLLM_LOGGING_LEVEL=${VLLM_LOGGING_LEVEL:-ERROR} \

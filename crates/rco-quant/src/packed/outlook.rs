@@ -124,11 +124,14 @@ impl PackJob {
         let work = self.settings.effort.plan();
         let window = self.window() as u64;
         let orders = self.budgets.len() as u64;
-        let plans = work.refine + work.polish + BESIDES;
-        let per_order = GRADIENT * work.steps * work.per_gradient as u64
+        let anew = work.search_packed(0).rescore;
+        let strains = anew.rounds * anew.draws;
+        let plans = anew.rounds + work.refine + work.polish + BESIDES;
+        let per_order = GRADIENT * (work.steps + strains) * work.per_gradient as u64
             + plans * work.measured as u64
             + CHOICE * work.heldout as u64;
-        let once = 2 * (work.calibration + work.heldout) as u64 + GRADIENT * work.fisher;
+        let passes = work.moments + work.calibration + work.heldout;
+        let once = passes as u64 + GRADIENT * work.fisher;
         let tokens = window * (once + per_order * orders);
         let linears = &self.menu.linears;
         // Each gradient reads a matrix in all of its forms, each plan in one.
@@ -136,7 +139,8 @@ impl PackJob {
         let formed: f64 = linears.iter().map(in_forms).sum();
         let columns: f64 = linears.iter().map(|l| in_forms(l) * l.columns as f64).sum();
         let gradients = (work.fisher + orders * work.steps) as f64;
-        let plain = (orders * (plans + CHOICE)) as f64 * self.menu.weights() as f64;
+        // A strain reads it in one and as it is.
+        let plain = (orders * (plans + CHOICE + 2 * strains)) as f64 * self.menu.weights() as f64;
         (2.0 * weights as f64 * tokens as f64 + 2.0 * columns) / SPEED
             + formed / ROUNDED
             + (gradients * formed + plain) / DECODED

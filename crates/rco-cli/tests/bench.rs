@@ -43,7 +43,7 @@ fn rows(what: &str, model: &str, budget: [&str; 2]) -> Vec<impl Fn(&str) -> Stri
 }
 
 /// The rows that a benchmark has written.
-fn read(folder: &Path) -> Vec<impl Fn(&str) -> String> {
+fn read(folder: &Path) -> Vec<impl Fn(&str) -> String + use<>> {
     let mut reader = csv::Reader::from_path(folder.join("results.csv")).unwrap();
     let header = reader.headers().unwrap().clone();
     let cell = |record: csv::StringRecord| {

@@ -135,7 +135,7 @@ impl Factor {
     /// What the squared errors of columns count in the fit of a group with codes of `bits`.
     ///
     /// Under what is [left](Self::left) the error on the calibration text is smaller at every
-    /// width, by up to a third where few inputs are huge. But coarse grids fitted so rely on
+    /// width, by up to two fifths where few inputs are huge. But coarse grids fitted so rely on
     /// columns making up for each other on other text as they do on this one, and lose up to a
     /// sixth in KL there (benchmarks/gptq). So only fine grids are.
     pub(super) fn weighting(&self, bits: u8) -> &[f32] {

@@ -39,9 +39,18 @@ pub fn run(
     reporter: &mut dyn Reporter,
     report: &mut dyn FnMut(&Row),
 ) -> Result<Vec<Row>, BenchError> {
+    let budgets: Vec<u64> = (0..job.settings().orders.len()).map(|n| job.budget(n)).collect();
     let mut theirs = Vec::new();
     for path in &outside.plans {
         for plan in outside::read(path)? {
+            if !budgets.contains(&plan.budget) {
+                let problem = format!(
+                    "a plan of `{}` is for {} bytes, which is none of the budgets asked for \
+                     ({budgets:?}): give the bits that were exported",
+                    plan.contender, plan.budget
+                );
+                return Err(BenchError::Outside { path: path.clone(), problem });
+            }
             theirs.push((plan.assignment(job, path)?, plan));
         }
     }

@@ -134,6 +134,11 @@ fn another_program_searches_among_the_same_options() {
     for (content, problem) in [
         (plan("3g128").to_string(), "has no form `3g128`; it has 2g128, 4g128, source"),
         (plan("4g128").to_string().replace("self_attn.q_proj", "q"), "the plan has no form for"),
+        (
+            json!({ "contender": "c", "budget": 1, "gradients": 0, "seconds": 0.0, "forms": {} })
+                .to_string(),
+            "is for 1 bytes, which is none of the budgets",
+        ),
         ("{}".to_owned(), "wrong.json"),
     ] {
         fs::write(&wrong, content).unwrap();

@@ -40,4 +40,4 @@ pub use config::ModelConfig;
 pub use engine::{Model, Settings};
 pub use error::ModelError;
 pub use key::{WeightKey, WeightKind};
-pub use ops::ActivationRounding;
+pub use ops::{ActivationRounding, Loop, vectorised};

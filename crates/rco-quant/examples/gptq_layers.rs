@@ -21,7 +21,7 @@ use rco_formats::safetensors::{Dtype, HfFolder, SafetensorsWriter};
 use rco_model::config::ModelConfig;
 use rco_model::engine::{Settings, Walk};
 use rco_model::tokenizer::Tokenizer;
-use rco_model::weights::{HfWeights, WeightSource, rounding};
+use rco_model::weights::{FloatType, HfWeights, WeightSource};
 use rco_model::{Batch, InputVisitor, LayerInput, Model, ModelError, WeightKey};
 use rco_quant::grid::{Factor, FactorSettings, Fit, Hessian, gptq, moment_error, round_to_nearest};
 
@@ -75,7 +75,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     walk.step(&mut moments)?;
 
     let mut writer = SafetensorsWriter::new(None);
-    let round = rounding(Dtype::Bf16).ok_or("no rounding")?;
     println!("matrix,bits,method,error,seconds_all_widths");
     for act_order in [false, true] {
         for (keys, hessian) in &moments.sums {
@@ -92,7 +91,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let mut found = HashMap::new();
                 for bits in WIDTHS {
                     let scheme = Scheme::new(bits, GROUP, true).ok_or("no such grid")?;
-                    let fit = Fit { scheme, round, signed: true };
+                    let fit = Fit { scheme, float: FloatType::Bf16, signed: true };
                     found.insert(bits, (gptq(&weight.values, rows, columns, &factor, &fit)?, fit));
                 }
                 let seconds = begun.elapsed().as_secs_f64() + shared;

@@ -6,7 +6,7 @@
 /// the function that is compiled with a machine's vector instructions, and closures cannot be
 /// marked. (They stayed outside, compiled for the least of all machines, once they had grown
 /// past what the compiler inlines by itself.)
-pub(crate) trait Loop {
+pub trait Loop {
     /// What it computes.
     type Output;
 
@@ -28,6 +28,6 @@ impl<L: Loop> pulp::WithSimd for Compiled<L> {
 
 /// Runs a loop with the widest vector instructions of the machine. What it computes does not
 /// depend on which these are: nothing is fused or reordered.
-pub(crate) fn vectorised<L: Loop>(work: L) -> L::Output {
+pub fn vectorised<L: Loop>(work: L) -> L::Output {
     pulp::Arch::new().dispatch(Compiled(work))
 }

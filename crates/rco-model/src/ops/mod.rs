@@ -25,7 +25,7 @@ pub(crate) use attention::{
     AttentionGradients, AttentionShape, Chunk, attention, attention_backward,
 };
 pub(crate) use attention_probs::{attention_probs, attention_probs_backward};
-pub(crate) use compiled::{Loop, vectorised};
+pub use compiled::{Loop, vectorised};
 pub(crate) use exp::exp;
 pub(crate) use gated::{gated, gated_backward};
 pub(crate) use host::{floats, largest, zeros};

@@ -10,11 +10,12 @@ mod packed;
 mod some_blocks;
 
 pub use decoded::decoded_copy;
+pub use float::FloatType;
 pub use gguf::GgufWeights;
 pub use hf::{HfWeights, open_folder};
 pub use memory::MemoryWeights;
 pub use overlay::Overlay;
-pub use packed::{PackedMatrix, PackedWeights, rounding};
+pub use packed::{PackedMatrix, PackedWeights};
 pub use some_blocks::SomeBlocks;
 
 use rayon::prelude::*;

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use half::f16;
 use rco_formats::compressed_tensors::{ModuleSchemes, PackedPart, Scheme, unpack, words};
 use rco_formats::safetensors::{Dtype, HfFolder};
 use rco_formats::source::ReadAt;
 
-use super::{HfWeights, WeightSource, checked_start, float};
+use super::float::{self, FloatType};
+use super::{HfWeights, WeightSource, checked_start};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::key::WeightKey;
@@ -31,29 +31,6 @@ impl fmt::Debug for PackedMatrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PackedMatrix({} as {})", self.name, self.scheme)
     }
-}
-
-/// Rounds a value to a type of floats, to the nearest, halves to even; `None` for types that
-/// scales cannot have.
-pub fn rounding(dtype: Dtype) -> Option<fn(f32) -> f32> {
-    match dtype {
-        Dtype::F32 => Some(|x| x),
-        Dtype::Bf16 => Some(to_bf16),
-        Dtype::F16 => Some(to_f16),
-        _ => None,
-    }
-}
-
-#[inline]
-fn to_bf16(x: f32) -> f32 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000;
-    if x.is_nan() { x } else { f32::from_bits(rounded) }
-}
-
-#[inline]
-fn to_f16(x: f32) -> f32 {
-    f16::from_f32(x).to_f32()
 }
 
 /// The values of the codes of a group. Where it has more codes than there are, each is computed
@@ -89,7 +66,7 @@ impl PackedMatrix {
         mut part: impl FnMut(PackedPart) -> Option<Arc<dyn ReadAt>>,
     ) -> Result<Self, ModelError> {
         let of = |part: PackedPart| format!("{name}.{}", part.suffix());
-        if rounding(scale).is_none() {
+        if FloatType::of(scale).is_none() {
             let name = of(PackedPart::Scales);
             return Err(ModelError::UnsupportedType { name, found: scale.name().to_owned() });
         }
@@ -196,8 +173,12 @@ impl PackedMatrix {
                 let zero = zeros.as_ref().map_or(half, |zeros| f32::from(zeros[r * groups + g]));
                 let value = |code: u8| (f32::from(code) - zero) * scale;
                 match self.scale {
-                    Dtype::Bf16 => decode(codes, levels, |code| to_bf16(value(code)), out),
-                    Dtype::F16 => decode(codes, levels, |code| to_f16(value(code)), out),
+                    Dtype::Bf16 => {
+                        decode(codes, levels, |code| FloatType::Bf16.round(value(code)), out);
+                    }
+                    Dtype::F16 => {
+                        decode(codes, levels, |code| FloatType::F16.round(value(code)), out);
+                    }
                     _ => decode(codes, levels, value, out),
                 }
             }
@@ -351,20 +332,6 @@ impl WeightSource for PackedWeights {
 mod tests {
     use super::*;
     use rco_formats::compressed_tensors::pack;
-
-    #[test]
-    fn rounding_is_to_the_nearest_and_halves_to_even() {
-        let bf16 = rounding(Dtype::Bf16).unwrap();
-        // 1 + 2⁻⁷ is the next after 1.
-        for (x, expected) in
-            [(1.0, 1.0), (1.0 + 0.003, 1.0), (1.0 + 1.0 / 256.0, 1.0), (1.005, 1.007_812_5)]
-        {
-            assert_eq!(bf16(x), expected, "{x}");
-            assert_eq!(bf16(-x), -expected, "{x}");
-        }
-        assert_eq!(rounding(Dtype::F16).unwrap()(1.0 + 0.0005), 1.000_976_6);
-        assert!(rounding(Dtype::I32).is_none());
-    }
 
     #[test]
     fn any_rows_are_decoded_as_the_formula_says() {

@@ -1,14 +1,16 @@
 //! The scale and zero point of a group.
 
 use rco_formats::compressed_tensors::Scheme;
+use rco_model::weights::FloatType;
+use rco_model::{Loop, vectorised};
 
 /// How groups are fitted.
 #[derive(Debug, Clone, Copy)]
 pub struct Fit {
     /// The grid.
     pub scheme: Scheme,
-    /// Rounds to the type in which scales are stored, and which values have.
-    pub round: fn(f32) -> f32,
+    /// The type in which scales are stored, and which values have.
+    pub float: FloatType,
     /// Scales of symmetric grids may be negative: the side with one code more then goes where
     /// the larger weights are.
     pub signed: bool,
@@ -38,8 +40,9 @@ const FINE_SHARES: &[f32] = &[1.0, 0.996, 0.99, 0.98, 0.97, 0.96, 0.94, 0.92];
 const REFITS: u32 = 2;
 
 /// The nearest integer that is held by the range. Comparisons that are one instruction each.
-#[inline]
-fn nearest(steps: f32, low: f32, high: f32) -> f32 {
+#[allow(clippy::inline_always, reason = "callers compile it for several machines")]
+#[inline(always)]
+pub(super) fn nearest(steps: f32, low: f32, high: f32) -> f32 {
     let held = if steps < low { low } else { steps };
     let held = if held > high { high } else { held };
     (held + INTEGERS) - INTEGERS
@@ -57,7 +60,7 @@ impl Step {
 impl Fit {
     /// What a runtime makes of a code.
     pub fn value(&self, step: Step, code: i32) -> f32 {
-        (self.round)((code - step.zero) as f32 * step.scale)
+        self.float.round((code - step.zero) as f32 * step.scale)
     }
 
     /// Shares of the range worth trying: the more codes, the less is gained by cutting
@@ -75,22 +78,29 @@ impl Fit {
     /// The step under which the squared error of `weights`, each times its `importance`, is
     /// smallest among ranges of several sizes, the scale then fitted to the codes.
     pub fn step(&self, weights: &[f32], importance: &[f32]) -> Step {
-        let (least, most) = self.scheme.range();
-        let low = weights.iter().fold(0.0_f32, |m, &w| m.min(w));
-        let high = weights.iter().fold(0.0_f32, |m, &w| m.max(w));
+        let eights = weights.as_chunks::<EIGHT>().0;
+        let (low, high) = vectorised(Range { eights });
+        let none = Step { scale: 1.0, zero: 0 };
         if low == high {
-            return Step { scale: 1.0, zero: 0 };
+            return none;
         }
-        let mut best = (f64::INFINITY, Step { scale: 1.0, zero: 0 });
-        let mut consider = |scale: f32, zero: i32| {
-            let scale = (self.round)(scale);
-            if !scale.is_finite() || scale == 0.0 || (high - low) / scale.abs() > 1e6 {
-                return;
-            }
-            let step = Step { scale, zero };
-            let error = self.error(step, weights, importance);
-            if error < best.0 {
-                best = (error, step);
+        let mut candidates = [none; 2 * SHARES.len()];
+        let candidates = self.candidates(low, high, &mut candidates);
+        let search = Search { fit: self, candidates, weights, importance };
+        // `None`: weights so small that no scale of theirs can be stored.
+        vectorised(search).unwrap_or(none)
+    }
+
+    /// Fills in the steps that are tried, those that can be stored.
+    fn candidates<'a>(&self, low: f32, high: f32, out: &'a mut [Step]) -> &'a [Step] {
+        let (least, most) = self.scheme.range();
+        let mut count = 0;
+        let mut add = |scale: f32, zero: i32| {
+            let scale = self.float.round(scale);
+            let fits = scale.is_finite() && scale != 0.0 && (high - low) / scale.abs() <= 1e6;
+            if fits && let Some(free) = out.get_mut(count) {
+                *free = Step { scale, zero };
+                count += 1;
             }
         };
         if self.scheme.symmetric() {
@@ -99,64 +109,131 @@ impl Fit {
                 let (a, b) = if sign > 0.0 { (low, high) } else { (-high, -low) };
                 (a / least as f32).max(b / most.max(1) as f32)
             };
+            let (positive, negative) = (widest(1.0), -widest(-1.0));
             for &share in self.shares() {
-                consider(widest(1.0) * share, 0);
+                add(positive * share, 0);
                 if self.signed {
-                    consider(-widest(-1.0) * share, 0);
+                    add(negative * share, 0);
                 }
             }
         } else {
             for &share in self.shares() {
-                let scale = (self.round)((high - low) * share / (most - least) as f32);
+                let scale = self.float.round((high - low) * share / (most - least) as f32);
                 if scale > 0.0 {
                     let zero = least - (low * share / scale).round_ties_even() as i32;
-                    consider(scale, zero.clamp(least, most));
+                    add(scale, zero.clamp(least, most));
                 }
             }
         }
+        &out[..count]
+    }
+}
+
+/// Values that are added up side by side; groups are whole eights.
+const EIGHT: usize = 8;
+/// Terms of a sum that are computed before they are added up. In one loop with the sums the
+/// compiler would gather every eighth weight, and take ten times as long.
+const TERMS: usize = 64;
+
+/// The least and the largest of weights and 0.
+struct Range<'a> {
+    eights: &'a [[f32; EIGHT]],
+}
+
+impl Loop for Range<'_> {
+    type Output = (f32, f32);
+
+    #[allow(clippy::inline_always, reason = "compiled for several machines")]
+    #[inline(always)]
+    fn run(self) -> (f32, f32) {
+        let (mut low, mut high) = ([0.0_f32; EIGHT], [0.0_f32; EIGHT]);
+        for w in self.eights {
+            for n in 0..EIGHT {
+                low[n] = if w[n] < low[n] { w[n] } else { low[n] };
+                high[n] = if w[n] > high[n] { w[n] } else { high[n] };
+            }
+        }
+        (low.into_iter().fold(0.0, f32::min), high.into_iter().fold(0.0, f32::max))
+    }
+}
+
+/// The best of some steps for a group, its scale then fitted to the codes.
+struct Search<'a> {
+    fit: &'a Fit,
+    candidates: &'a [Step],
+    weights: &'a [f32],
+    importance: &'a [f32],
+}
+
+impl Loop for Search<'_> {
+    type Output = Option<Step>;
+
+    #[allow(clippy::inline_always, reason = "compiled for several machines")]
+    #[inline(always)]
+    fn run(self) -> Option<Step> {
+        let mut best = (f64::INFINITY, None);
+        for &step in self.candidates {
+            let error = self.error(step);
+            if error < best.0 {
+                best = (error, Some(step));
+            }
+        }
         for _ in 0..REFITS {
-            let (before, step) = best;
-            let scale = self.least_squares(step, weights, importance);
-            let refitted = Step { scale: (self.round)(scale), zero: step.zero };
+            let (before, Some(step)) = best else { break };
+            let refitted =
+                Step { scale: self.fit.float.round(self.least_squares(step)), zero: step.zero };
             if !refitted.scale.is_finite() || refitted.scale == 0.0 {
                 break;
             }
-            let error = self.error(refitted, weights, importance);
+            let error = self.error(refitted);
             if error >= before {
                 break;
             }
-            best = (error, refitted);
+            best = (error, Some(refitted));
         }
-        if best.0.is_finite() {
-            return best.1;
-        }
-        // Weights so small that no scale of theirs can be stored.
-        Step { scale: 1.0, zero: 0 }
+        best.1
+    }
+}
+
+impl Search<'_> {
+    /// The steps of a scale between which codes lie.
+    #[allow(clippy::inline_always, reason = "compiled for several machines")]
+    #[inline(always)]
+    fn ends(&self, step: Step) -> (f32, f32) {
+        let (least, most) = self.fit.scheme.range();
+        ((least - step.zero) as f32, (most - step.zero) as f32)
     }
 
     /// `Σ importance · (value − weight)²`.
-    fn error(&self, step: Step, weights: &[f32], importance: &[f32]) -> f64 {
-        let (least, most) = self.scheme.range();
-        let (low, high) = ((least - step.zero) as f32, (most - step.zero) as f32);
+    #[allow(clippy::inline_always, reason = "compiled for several machines")]
+    #[inline(always)]
+    fn error(&self, step: Step) -> f64 {
+        let (low, high) = self.ends(step);
         let inverse = 1.0 / step.scale;
-        let mut lanes = [0.0_f32; 8];
-        // Groups are whole eights.
-        for (w, h) in weights.as_chunks::<8>().0.iter().zip(importance.as_chunks::<8>().0) {
-            for n in 0..8 {
-                let error = nearest(w[n] * inverse, low, high) * step.scale - w[n];
-                lanes[n] += h[n] * error * error;
+        let mut lanes = [0.0_f32; EIGHT];
+        let mut terms = [0.0_f32; TERMS];
+        for (weights, importance) in self.weights.chunks(TERMS).zip(self.importance.chunks(TERMS)) {
+            for ((term, &w), &h) in terms.iter_mut().zip(weights).zip(importance) {
+                let error = nearest(w * inverse, low, high) * step.scale - w;
+                *term = h * error * error;
+            }
+            for terms in terms[..weights.len()].as_chunks::<EIGHT>().0 {
+                for n in 0..EIGHT {
+                    lanes[n] += terms[n];
+                }
             }
         }
         lanes.iter().map(|&x| f64::from(x)).sum()
     }
 
     /// The scale that fits the codes of a step best.
-    fn least_squares(&self, step: Step, weights: &[f32], importance: &[f32]) -> f32 {
-        let (least, most) = self.scheme.range();
-        let (low, high) = ((least - step.zero) as f32, (most - step.zero) as f32);
+    #[allow(clippy::inline_always, reason = "compiled for several machines")]
+    #[inline(always)]
+    fn least_squares(&self, step: Step) -> f32 {
+        let (low, high) = self.ends(step);
         let inverse = 1.0 / step.scale;
         let (mut dot, mut square) = (0.0_f64, 0.0_f64);
-        for (&w, &h) in weights.iter().zip(importance) {
+        for (&w, &h) in self.weights.iter().zip(self.importance) {
             let steps = nearest(w * inverse, low, high);
             dot += f64::from(h * w * steps);
             square += f64::from(h * steps * steps);
@@ -171,7 +248,7 @@ mod tests {
     use rco_core::rng::{Purpose, stream};
 
     fn fit(scheme: &str, signed: bool) -> Fit {
-        Fit { scheme: scheme.parse().unwrap(), round: |x| x, signed }
+        Fit { scheme: scheme.parse().unwrap(), float: FloatType::F32, signed }
     }
 
     fn error(fit: &Fit, step: Step, weights: &[f32]) -> f64 {
@@ -224,10 +301,9 @@ mod tests {
 
     #[test]
     fn groups_of_zeros_and_of_the_smallest_numbers_have_a_step() {
-        let bf16 = rco_model::weights::rounding(rco_formats::safetensors::Dtype::F16).unwrap();
         for weights in [vec![0.0; 32], vec![1e-30; 32], vec![f32::MIN_POSITIVE / 4.0; 32]] {
             for scheme in ["2g32", "4g32z"] {
-                let fit = Fit { round: bf16, ..fit(scheme, true) };
+                let fit = Fit { float: FloatType::F16, ..fit(scheme, true) };
                 let step = fit.step(&weights, &[1.0; 32]);
                 let code = step.code(weights[0], fit.scheme.range());
                 assert!(step.scale.is_finite() && step.scale != 0.0);

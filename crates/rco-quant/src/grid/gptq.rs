@@ -3,10 +3,11 @@
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
+use rco_model::{Loop, vectorised};
 
 use super::error::GridError;
 use super::factor::Factor;
-use super::fit::{Fit, Step};
+use super::fit::{Fit, Step, nearest};
 use super::quantised::{Quantised, TASK_ROWS, check};
 
 /// Columns whose errors are collected before they are passed on to all columns behind them; a
@@ -63,6 +64,7 @@ impl Task<'_> {
     fn run(mut self) -> f64 {
         let n = self.columns;
         let order = self.factor.order();
+        let groups = n / self.fit.scheme.group();
         // The rows as they become, columns in the order of rounding.
         let mut now = match order {
             None => self.weights.to_vec(),
@@ -73,14 +75,41 @@ impl Task<'_> {
             }
         };
         let rows = now.len() / n;
-        let mut passed = vec![0.0_f32; rows * BLOCK];
-        let mut squares = vec![0.0_f64; rows];
+        // What follows has the rows of the task side by side: column after column.
+        let width = BLOCK.min(n);
+        let (mut scales, mut zeros) = (vec![1.0; groups * rows], vec![0.0; groups * rows]);
+        for (at, step) in self.steps.iter().enumerate() {
+            scales[at % groups * rows + at / groups] = step.scale;
+            zeros[at % groups * rows + at / groups] = step.zero as f32;
+        }
+        let (mut tile, mut passed) = (vec![0.0; width * rows], vec![0.0; width * rows]);
+        let mut codes = vec![0; width * rows];
+        let mut squares = vec![0.0; rows];
         for start in (0..n).step_by(BLOCK) {
             let width = BLOCK.min(n - start);
-            for r in 0..rows {
-                let row = &mut now[r * n..(r + 1) * n];
-                let passed = &mut passed[r * width..(r + 1) * width];
-                squares[r] += self.block(r, start, row, passed);
+            for (r, row) in now.chunks_exact(n).enumerate() {
+                for (lanes, &w) in tile.chunks_exact_mut(rows).zip(&row[start..start + width]) {
+                    lanes[r] = w;
+                }
+            }
+            let block = Block {
+                start,
+                rows,
+                factor: self.factor,
+                fit: self.fit,
+                scales: &mut scales,
+                zeros: &mut zeros,
+                tile: &mut tile[..width * rows],
+                passed: &mut passed[..width * rows],
+                codes: &mut codes[..width * rows],
+            };
+            let sums = vectorised(block);
+            squares.iter_mut().zip(&sums).for_each(|(all, sum)| *all += sum);
+            for (place, lanes) in (start..start + width).zip(codes.chunks_exact(rows)) {
+                let column = order.map_or(place, |order| order[place] as usize);
+                for (row, &code) in self.codes.chunks_exact_mut(n).zip(lanes) {
+                    row[column] = code;
+                }
             }
             let behind = n - start - width;
             if behind == 0 {
@@ -91,11 +120,15 @@ impl Task<'_> {
             matmul(
                 now.subcols_mut(start + width, behind),
                 Accum::Add,
-                MatRef::from_row_major_slice(&passed[..rows * width], rows, width),
+                MatRef::from_column_major_slice(&passed[..width * rows], rows, width),
                 upper,
                 -1.0,
                 Par::Seq,
             );
+        }
+        for (at, step) in self.steps.iter_mut().enumerate() {
+            let at = at % groups * rows + at / groups;
+            *step = Step { scale: scales[at], zero: zeros[at] as i32 };
         }
         squares.iter().sum::<f64>() - self.factor.lambda() * self.squared_distance()
     }
@@ -113,54 +146,132 @@ impl Task<'_> {
         }
     }
 
-    /// Rounds a block of columns of a row, from place `start` on; `passed` takes the errors,
-    /// divided by the diagonal. Gives the sum of their squares.
-    fn block(&mut self, r: usize, start: usize, row: &mut [f32], passed: &mut [f32]) -> f64 {
-        let n = self.columns;
-        let (group, range) = (self.fit.scheme.group(), self.fit.scheme.range());
-        let (groups, bits) = (n / group, self.fit.scheme.bits());
+    /// `Σ (w − ŵ)²` over the columns that have input.
+    fn squared_distance(&self) -> f64 {
+        vectorised(Distance(self))
+    }
+}
+
+struct Distance<'a>(&'a Task<'a>);
+
+impl Loop for Distance<'_> {
+    type Output = f64;
+
+    #[allow(clippy::inline_always, reason = "compiled for several machines")]
+    #[inline(always)]
+    fn run(self) -> f64 {
+        let task = self.0;
+        let (n, group) = (task.columns, task.fit.scheme.group());
+        let mut sums = vec![0.0; n];
+        let mut values = vec![0.0; group];
+        let parts = task.codes.chunks_exact(group).zip(task.weights.chunks_exact(group));
+        for (at, ((codes, weights), step)) in parts.zip(task.steps.iter()).enumerate() {
+            let zero = step.zero as f32;
+            for (value, &code) in values.iter_mut().zip(codes) {
+                *value = (f32::from(code) - zero) * step.scale;
+            }
+            task.fit.float.round_all(&mut values);
+            let first = at * group % n;
+            let sums = &mut sums[first..first + group];
+            for ((sum, &value), &w) in sums.iter_mut().zip(&values).zip(weights) {
+                let error = f64::from(w - value);
+                *sum += error * error;
+            }
+        }
+        let alive = sums.iter().enumerate().filter(|(column, _)| !task.factor.is_dead(*column));
+        alive.map(|(_, sum)| sum).sum()
+    }
+}
+
+/// A block of columns of a task, its rows side by side: column after column.
+///
+/// Their number is no constant on purpose: the compiler would unroll the loops over rows, and
+/// gather from many columns at once instead.
+struct Block<'a> {
+    /// The place of the first column.
+    start: usize,
+    rows: usize,
+    factor: &'a Factor,
+    fit: &'a Fit,
+    /// Of all groups of the rows.
+    scales: &'a mut [f32],
+    /// Of all groups of the rows: codes, as floats.
+    zeros: &'a mut [f32],
+    /// The weights as they have become, in the order of rounding.
+    tile: &'a mut [f32],
+    /// Takes the errors, divided by the diagonal.
+    passed: &'a mut [f32],
+    /// Takes the codes.
+    codes: &'a mut [i8],
+}
+
+/// Rounds the columns; gives the sum of the squares of what is passed on, row by row.
+impl Loop for Block<'_> {
+    type Output = Vec<f64>;
+
+    #[allow(clippy::inline_always, reason = "compiled for several machines")]
+    #[inline(always)]
+    fn run(mut self) -> Vec<f64> {
+        let (least, most) = self.fit.scheme.range();
+        let (least, most) = (least as f32, most as f32);
+        let group = self.fit.scheme.group();
         let order = self.factor.order();
-        let end = start + passed.len();
-        let mut squares = 0.0;
-        for (place, passed) in (start..end).zip(passed) {
+        let rows = self.rows;
+        let width = self.tile.len() / rows;
+        let mut squares = vec![0.0; rows];
+        let mut values = vec![0.0; rows];
+        for at in 0..width {
+            let place = self.start + at;
             let column = order.map_or(place, |order| order[place] as usize);
-            let at = r * groups + column / group;
             if order.is_none() && column.is_multiple_of(group) {
-                let weighting = &self.factor.weighting(bits)[column..column + group];
-                self.steps[at] = self.fit.step(&row[column..column + group], weighting);
+                self.fit_group(at, column);
             }
-            let step = self.steps[at];
-            let w = row[place];
-            let code = step.code(w, range);
-            self.codes[r * n + column] = code as i8;
-            let upper = self.factor.row(place);
-            let error = (w - self.fit.value(step, code)) / upper[0];
+            let of_group = column / group * rows..(column / group + 1) * rows;
+            let (scales, zeros) = (&self.scales[of_group.clone()], &self.zeros[of_group]);
+            let (now, behind) = self.tile.split_at_mut((at + 1) * rows);
+            let (now, codes) = (&now[at * rows..], &mut self.codes[at * rows..(at + 1) * rows]);
+            let steps = now.iter().zip(scales).zip(zeros);
+            for ((value, code), ((&w, &scale), &zero)) in values.iter_mut().zip(codes).zip(steps) {
+                let steps = nearest(w / scale, least - zero, most - zero);
+                let whole = (steps + zero) as i32;
+                *code = whole as i8;
+                *value = (whole as f32 - zero) * scale;
+            }
+            self.fit.float.round_all(&mut values);
+            let upper = &self.factor.row(place)[..width - at];
+            let errors = &mut self.passed[at * rows..(at + 1) * rows];
+            for ((error, &w), &value) in errors.iter_mut().zip(now).zip(&values) {
+                *error = (w - value) / upper[0];
+            }
             if !self.factor.is_dead(column) {
-                squares += f64::from(error) * f64::from(error);
+                for (sum, &error) in squares.iter_mut().zip(errors.iter()) {
+                    *sum += f64::from(error) * f64::from(error);
+                }
             }
-            *passed = error;
-            for (w, &u) in row[place + 1..end].iter_mut().zip(&upper[1..]) {
-                *w -= error * u;
+            for (weights, &u) in behind.chunks_exact_mut(rows).zip(&upper[1..]) {
+                for (w, &error) in weights.iter_mut().zip(errors.iter()) {
+                    *w -= error * u;
+                }
             }
         }
         squares
     }
+}
 
-    /// `Σ (w − ŵ)²` over the columns that have input.
-    fn squared_distance(&self) -> f64 {
-        let (n, group) = (self.columns, self.fit.scheme.group());
-        let parts = self.codes.chunks_exact(group).zip(self.weights.chunks_exact(group));
-        let mut sum = 0.0;
-        for (at, ((codes, weights), &step)) in parts.zip(self.steps.iter()).enumerate() {
-            let first = at * group % n;
-            for (j, (&code, &w)) in codes.iter().zip(weights).enumerate() {
-                if !self.factor.is_dead(first + j) {
-                    let error = f64::from(w - self.fit.value(step, i32::from(code)));
-                    sum += error * error;
-                }
+impl Block<'_> {
+    /// Fits the group that begins at `column`, `at` places into the block, in each row.
+    fn fit_group(&mut self, at: usize, column: usize) {
+        let (group, rows) = (self.fit.scheme.group(), self.rows);
+        let weighting = &self.factor.weighting(self.fit.scheme.bits())[column..column + group];
+        let mut weights = vec![0.0; group];
+        for r in 0..rows {
+            for (w, lanes) in weights.iter_mut().zip(self.tile[at * rows..].chunks_exact(rows)) {
+                *w = lanes[r];
             }
+            let step = self.fit.step(&weights, weighting);
+            self.scales[column / group * rows + r] = step.scale;
+            self.zeros[column / group * rows + r] = step.zero as f32;
         }
-        sum
     }
 }
 
@@ -172,10 +283,10 @@ mod tests {
     use super::super::quantised::moment_error;
     use super::super::round::round_to_nearest;
     use super::*;
+    use rco_model::weights::FloatType;
 
     fn fit(scheme: &str) -> Fit {
-        let round = rco_model::weights::rounding(rco_formats::safetensors::Dtype::Bf16).unwrap();
-        Fit { scheme: scheme.parse().unwrap(), round, signed: true }
+        Fit { scheme: scheme.parse().unwrap(), float: FloatType::Bf16, signed: true }
     }
 
     fn matrix(rows: usize, columns: usize) -> Vec<f32> {

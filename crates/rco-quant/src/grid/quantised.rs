@@ -11,7 +11,7 @@ use super::fit::{Fit, Step};
 use super::hessian::Hessian;
 
 /// Rows that a task takes; a constant, so that results do not depend on threads.
-pub(super) const TASK_ROWS: usize = 32;
+pub(super) const TASK_ROWS: usize = 64;
 
 /// A matrix as codes.
 #[derive(Debug, Clone, PartialEq)]

@@ -18,7 +18,7 @@ use rco_formats::compressed_tensors::PackedPart;
 use rco_formats::safetensors::{Safetensors, SafetensorsWriter};
 use rco_formats::source::{ReadAt, Slice};
 use rco_model::engine::Walk;
-use rco_model::weights::{PackedMatrix, rounding};
+use rco_model::weights::{FloatType, PackedMatrix};
 use rco_model::{InputVisitor, LayerInput, Model, ModelError};
 use serde::{Deserialize, Serialize};
 
@@ -236,8 +236,8 @@ impl Build<'_> {
                 errors.insert(form.to_string(), error);
                 continue;
             }
-            let round = rounding(linear.dtype).unwrap_or(|x| x);
-            let fit = Fit { scheme, round, signed: self.signed() };
+            let float = FloatType::of(linear.dtype).unwrap_or(FloatType::F32);
+            let fit = Fit { scheme, float, signed: self.signed() };
             let (quantised, error) = quantise(linear, &weights, seen, method, &fit)
                 .map_err(PackedError::grid(&linear.module))?;
             errors.insert(form.to_string(), error);

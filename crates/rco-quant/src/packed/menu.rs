@@ -5,7 +5,7 @@ use std::fmt;
 
 use rco_formats::compressed_tensors::Scheme;
 use rco_formats::safetensors::Dtype;
-use rco_model::weights::{PackedMatrix, rounding};
+use rco_model::weights::{FloatType, PackedMatrix};
 use rco_model::{WeightKey, WeightKind};
 
 use super::error::PackedError;
@@ -150,7 +150,7 @@ impl Menu {
             let fits = |group: &&u32| {
                 set.iter().all(|&n| {
                     linears[n].columns.is_multiple_of(**group as usize)
-                        && rounding(linears[n].dtype).is_some()
+                        && FloatType::of(linears[n].dtype).is_some()
                 })
             };
             let expert = set.iter().any(|&n| linears[n].key.expert.is_some());

@@ -39,6 +39,7 @@ impl Effort {
             per_gradient: 2,
             fisher: 24,
             rescore: 3,
+            strains: 12,
             steps: 8,
             refine: 40,
             polish: 16,
@@ -53,6 +54,7 @@ impl Effort {
                 measured: 2,
                 fisher: 4,
                 rescore: 1,
+                strains: 4,
                 steps: 3,
                 refine: 4,
                 polish: 4,
@@ -66,6 +68,7 @@ impl Effort {
                 measured: 4,
                 fisher: 16,
                 rescore: 2,
+                strains: 6,
                 steps: 4,
                 refine: 20,
                 polish: 6,
@@ -80,6 +83,7 @@ impl Effort {
                 measured: 24,
                 fisher: 64,
                 rescore: 6,
+                strains: 8,
                 steps: 64,
                 refine: 160,
                 polish: 96,
@@ -120,6 +124,8 @@ pub struct WorkPlan {
     pub fisher: u64,
     /// Plans that sensitivities of packed matrices are measured anew at.
     pub rescore: u64,
+    /// Gradients that are taken for that at each of them.
+    pub strains: u64,
     /// Steps of RCO, one gradient each.
     pub steps: u64,
     /// Plans measured to correct the sensitivities.
@@ -142,6 +148,13 @@ impl WorkPlan {
     /// Batches of the calibration text that a plan is measured on.
     pub fn measured_batches(&self) -> usize {
         self.measured.div_ceil(self.per_gradient)
+    }
+
+    /// Windows that the search for packed matrices learns from: each gradient at a plan that
+    /// sensitivities are measured anew at has windows of its own.
+    pub(crate) fn calibration_packed(&self) -> usize {
+        let gradients = usize::try_from(self.rescore * self.strains).unwrap_or(usize::MAX);
+        self.calibration.max(gradients.saturating_mul(self.per_gradient))
     }
 
     /// The settings of a search of the portfolio for one budget.
@@ -171,7 +184,11 @@ impl WorkPlan {
     /// the types of GGUF.
     pub fn search_packed(&self, seed: u64) -> SearchSettings {
         let mut out = self.search(seed);
-        let rescore = RescoreSettings { rounds: self.rescore, ..RescoreSettings::default() };
+        let rescore = RescoreSettings {
+            rounds: self.rescore,
+            draws: self.strains,
+            ..RescoreSettings::default()
+        };
         let more = rescore.rounds * (rescore.draws + 1);
         out.rescore = rescore;
         let total = out.evaluations.unwrap_or(0) + more;

@@ -130,7 +130,7 @@ impl PackJob {
         let per_order = GRADIENT * (work.steps + strains) * work.per_gradient as u64
             + plans * work.measured as u64
             + CHOICE * work.heldout as u64;
-        let passes = work.moments + work.calibration + work.heldout;
+        let passes = work.moments + work.calibration_packed() + work.heldout;
         let once = passes as u64 + GRADIENT * work.fisher;
         let tokens = window * (once + per_order * orders);
         let linears = &self.menu.linears;

@@ -49,11 +49,11 @@ impl Texts {
             let windows = corpus.windows(tokenizer, side, count)?;
             Ok(windows.into_iter().map(|w| w.tokens).collect())
         };
-        let mut calibration = side(Side::Calibration, work.calibration + work.moments)?;
-        let apart = calibration.len() >= LEAST_APART * work.calibration;
-        let moments =
-            if apart { calibration.split_off(work.calibration) } else { calibration.clone() };
-        calibration.truncate(work.calibration);
+        let searched = work.calibration_packed();
+        let mut calibration = side(Side::Calibration, searched + work.moments)?;
+        let apart = calibration.len() >= LEAST_APART * searched;
+        let moments = if apart { calibration.split_off(searched) } else { calibration.clone() };
+        calibration.truncate(searched);
         let heldout = side(Side::HeldOut, work.heldout)?;
         Ok(Self { calibration, moments, heldout })
     }

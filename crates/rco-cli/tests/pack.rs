@@ -268,6 +268,20 @@ fn copied(from: &Path, to: &Path, change: impl FnOnce(&mut Vec<u8>, &mut Value))
     to.to_owned()
 }
 
+/// Windows for second moments come on top of those that the search learns from, where there is
+/// text for them.
+#[test]
+fn a_text_with_windows_for_the_search_alone_will_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let text: String =
+        fs::read_to_string(asset("text/scripture.txt")).unwrap().chars().take(3600).collect();
+    fs::write(folder.path().join("short.txt"), text).unwrap();
+    let mut command = quantize(folder.path(), &asset("tiny-moe"));
+    command.args(["--linear-bpw", "4", "--text", "short.txt", "-o", "packed"]);
+    let outcome = outcome(&mut command);
+    assert!(outcome["kl_mean"]["value"].as_f64().is_some(), "{outcome}");
+}
+
 #[test]
 fn a_packed_folder_of_others_gives_options() {
     let folder = tempfile::tempdir().unwrap();

@@ -192,19 +192,39 @@ impl Corpus {
         side: Side,
         count: usize,
     ) -> Result<Vec<Window>, TextError> {
+        self.windows_between(tokenizer, side, count, count)
+    }
+
+    /// As many windows as there is text for, at least `least` and at most `most`: the first of
+    /// those that [`Corpus::windows`] gives.
+    ///
+    /// # Errors
+    /// As there, if there are fewer than `least`.
+    pub fn windows_between(
+        &self,
+        tokenizer: &dyn Tokenise,
+        side: Side,
+        least: usize,
+        most: usize,
+    ) -> Result<Vec<Window>, TextError> {
         let bos = tokenizer.bos();
         // Tokens of text in a window.
         let step = self.settings.window - usize::from(bos.is_some());
         let domains = self.domains.len();
-        if domains == 0 && count > 0 {
+        if domains == 0 && most > 0 {
             return Err(TextError::Empty { file: "the corpus".to_owned() });
         }
+        // Tokens of a domain that so many windows of all take.
+        let of = |count: usize, domain: usize| {
+            (count / domains + usize::from(domain < count % domains)) * step
+        };
         let mut streams = Vec::with_capacity(domains);
+        let mut count = most;
         for (domain, Domain { name, .. }) in self.domains.iter().enumerate() {
-            let needed = (count / domains + usize::from(domain < count % domains)) * step;
+            let wanted = of(most, domain);
             let mut tokens = Vec::new();
             for document in self.documents(domain, side) {
-                if tokens.len() >= needed {
+                if tokens.len() >= wanted {
                     break;
                 }
                 let found = tokenizer.encode(&format!("{document}\n\n"));
@@ -213,10 +233,13 @@ impl Corpus {
                     TextError::Tokenise { file, source: Box::new(source) }
                 })?);
             }
+            let needed = of(least, domain);
             if tokens.len() < needed {
                 let (file, split, found) = (name.clone(), side.name(), tokens.len());
                 return Err(TextError::TooShort { file, split, found, needed });
             }
+            // Domains take turns: this one ends them when it has no window left.
+            count = count.min((tokens.len() / step).saturating_mul(domains).saturating_add(domain));
             streams.push(tokens);
         }
         let window = |i: usize| {

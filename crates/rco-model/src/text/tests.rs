@@ -90,6 +90,22 @@ fn too_little_text_is_counted() {
 }
 
 #[test]
+fn as_many_windows_as_there_is_text_for_are_those_that_more_text_begins_with() {
+    let mut corpus = corpus(1);
+    corpus.add_text("c", &text("cherry pie")).unwrap();
+    let between =
+        |least, most| corpus.windows_between(&Letters(Some(7)), Side::HeldOut, least, most);
+    let all = between(3, 100_000).unwrap();
+    assert!(all.len() > 100);
+    // Not one more is to be had, and asking for that many gives the same.
+    assert!(between(all.len() + 1, all.len() + 1).is_err());
+    assert_eq!(corpus.windows(&Letters(Some(7)), Side::HeldOut, all.len()).unwrap(), all);
+    assert_eq!(between(3, 10).unwrap(), all[..10]);
+    let error = between(all.len() + 3, 100_000).unwrap_err();
+    assert!(matches!(error, TextError::TooShort { .. }), "{error}");
+}
+
+#[test]
 fn files_that_are_no_text_are_refused_by_name_and_byte() {
     let folder = std::env::temp_dir().join(format!("rco-text-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

@@ -237,6 +237,13 @@ impl PackJob {
         }
         reporter.stage("preparing text", None);
         let texts = Texts::new(source, &settings.texts, &work, self.window(), settings.seed)?;
+        if let Some(found) = texts.few_moments(&work) {
+            reporter.note(&format!(
+                "the text has {found} of the {} windows that GPTQ is best given: more text makes \
+                 better options",
+                work.moments
+            ));
+        }
         let (calibration, heldout) = texts.batches(work.per_gradient)?;
         let origin = format!("{source_sha256} {} {}", texts.sha256(), work.per_gradient);
 

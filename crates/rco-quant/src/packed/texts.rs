@@ -45,16 +45,18 @@ impl Texts {
             corpus.add_file(path)?;
         }
         let tokenizer: &dyn Tokenise = &tokenizer;
-        let side = |side, count| -> Result<Vec<Vec<u32>>, PackedError> {
-            let windows = corpus.windows(tokenizer, side, count)?;
+        let side = |side, least, most| -> Result<Vec<Vec<u32>>, PackedError> {
+            let windows = corpus.windows_between(tokenizer, side, least, most)?;
             Ok(windows.into_iter().map(|w| w.tokens).collect())
         };
         let searched = work.calibration_packed();
-        let mut calibration = side(Side::Calibration, searched + work.moments)?;
+        // Less text than is wished for is no error.
+        let most = searched + work.moments;
+        let mut calibration = side(Side::Calibration, work.calibration, most)?;
         let apart = calibration.len() >= LEAST_APART * searched;
         let moments = if apart { calibration.split_off(searched) } else { calibration.clone() };
         calibration.truncate(searched);
-        let heldout = side(Side::HeldOut, work.heldout)?;
+        let heldout = side(Side::HeldOut, work.heldout, work.heldout)?;
         Ok(Self { calibration, moments, heldout })
     }
 
@@ -72,6 +74,11 @@ impl Texts {
     /// The windows that second moments are of as batches of so many.
     pub(super) fn moments(&self, together: usize) -> Result<Vec<Batch>, PackedError> {
         batches(&self.moments, together)
+    }
+
+    /// How many windows second moments are of, where the text has fewer than `work` wishes for.
+    pub(super) fn few_moments(&self, work: &WorkPlan) -> Option<usize> {
+        Some(self.moments.len()).filter(|&found| found < work.moments)
     }
 
     /// SHA-256 of all tokens.

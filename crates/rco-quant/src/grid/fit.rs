@@ -131,8 +131,8 @@ impl Fit {
 
 /// Values that are added up side by side; groups are whole eights.
 const EIGHT: usize = 8;
-/// Terms of a sum that are computed before they are added up. In one loop with the sums the
-/// compiler would gather every eighth weight, and take ten times as long.
+/// Terms of a sum that are computed before they are added up: in one loop with the sums the
+/// compiler would gather every eighth weight at a time.
 const TERMS: usize = 64;
 
 /// The least and the largest of weights and 0.

@@ -237,11 +237,10 @@ impl PackJob {
         }
         reporter.stage("preparing text", None);
         let texts = Texts::new(source, &settings.texts, &work, self.window(), settings.seed)?;
-        if let Some(found) = texts.few_moments(&work) {
+        if let Some((found, best)) = texts.too_few(&work) {
             reporter.note(&format!(
-                "the text has {found} of the {} windows that GPTQ is best given: more text makes \
-                 better options",
-                work.moments
+                "the text has {found} of the {best} calibration windows that are best for this \
+                 effort: give more text for better options and plans"
             ));
         }
         let (calibration, heldout) = texts.batches(work.per_gradient)?;

@@ -76,9 +76,13 @@ impl Texts {
         batches(&self.moments, together)
     }
 
-    /// How many windows second moments are of, where the text has fewer than `work` wishes for.
-    pub(super) fn few_moments(&self, work: &WorkPlan) -> Option<usize> {
-        Some(self.moments.len()).filter(|&found| found < work.moments)
+    /// How many windows there are and how many would be best, where the text has too few for the
+    /// search and the second moments to have windows of their own.
+    pub(super) fn too_few(&self, work: &WorkPlan) -> Option<(usize, usize)> {
+        let shared = self.moments.starts_with(&self.calibration);
+        let found = self.moments.len() + if shared { 0 } else { self.calibration.len() };
+        let best = work.calibration_packed() + work.moments;
+        (found < best).then_some((found, best))
     }
 
     /// SHA-256 of all tokens.

@@ -202,6 +202,10 @@ impl<'a> Contest<'a> {
             }
         }
         self.search(course, Entry::new("Fisher, knapsack", scores, &proxy, false))?;
+        if full.rescore.rounds > 0 {
+            let rescore = one(MethodName::Rescore);
+            self.search(course, Entry::new("Fisher, scores at the plan", scores, &rescore, false))?;
+        }
         let rco = one(MethodName::Rco);
         self.search(course, Entry::new("Fisher, RCO", scores, &rco, true))?;
         let name = self.field.command;

@@ -168,7 +168,9 @@ impl From<PackedError> for CliError {
 fn packed_code(error: &PackedError) -> u8 {
     match error {
         PackedError::Quant(error) => quant_code(error),
-        PackedError::TooSmall { .. } | PackedError::SourceFits { .. } => 3,
+        PackedError::TooSmall { .. }
+        | PackedError::MatricesTooSmall { .. }
+        | PackedError::SourceFits { .. } => 3,
         PackedError::Setting { .. }
         | PackedError::Runtime { .. }
         | PackedError::NoText

@@ -212,7 +212,7 @@ fn what_cannot_be_done_is_said_before_it_is_tried() {
     let model = asset("tiny-moe");
     for (flags, expected, named) in [
         (vec!["--size", "3MB"], 3, "--linear-bpw"),
-        (vec!["--linear-bpw", "2"], 3, "are too few"),
+        (vec!["--linear-bpw", "2"], 3, "raise --linear-bpw to that"),
         (vec!["--bpw", "20"], 3, "fits into"),
         (vec!["--bpw", "6", "--widths", "9"], 2, "--widths 9"),
         (vec!["--bpw", "6", "--runtime", "vllm", "--widths", "3"], 2, "4 and 8"),

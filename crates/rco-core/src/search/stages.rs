@@ -58,6 +58,8 @@ pub(crate) fn stages(
             }
             all
         }
+        // There must be scores to measure anew.
+        MethodName::Rescore => vec![MethodName::Proxy, MethodName::Rescore],
         single => vec![single],
     };
     if settings.polishes() && gradients {

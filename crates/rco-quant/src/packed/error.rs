@@ -74,6 +74,19 @@ pub enum PackedError {
         /// Bytes of what is not decided on.
         plain: u64,
     },
+    /// No plan is small enough for a budget of the matrices alone.
+    #[error(
+        "{budget} bytes are too few for the matrices: the smallest forms that are allowed have \
+         {smallest}, {bits:.3} bits a weight; raise --linear-bpw to that, or allow smaller --widths"
+    )]
+    MatricesTooSmall {
+        /// Bytes asked for.
+        budget: u64,
+        /// Bytes of the smallest forms.
+        smallest: u64,
+        /// The same in bits a weight, such that three decimals are enough.
+        bits: f64,
+    },
     /// The source fits as it is.
     #[error("the source has {source_bytes} bytes and fits into {budget} as it is")]
     SourceFits {

@@ -63,7 +63,7 @@ pub struct OrderOutlook {
 /// Operations a second that the estimate of the time takes: two cores of 2021.
 const SPEED: f64 = 1e11;
 /// Weights a second that are rounded to a form and written, products of GPTQ apart.
-const ROUNDED: f64 = 1.7e7;
+const ROUNDED: f64 = 5e7;
 /// Weights a second that are read and decoded from a form.
 const DECODED: f64 = 6e8;
 /// Passes over a token that a gradient is worth.

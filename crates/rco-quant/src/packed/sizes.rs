@@ -115,7 +115,7 @@ impl Sizes {
     /// The problem of a budget: a group for each matrix, and one for the rest.
     ///
     /// # Errors
-    /// [`PackedError::TooSmall`].
+    /// [`PackedError::TooSmall`], [`PackedError::MatricesTooSmall`].
     pub fn problem(
         &self,
         menu: &Menu,
@@ -123,6 +123,11 @@ impl Sizes {
         budget: u64,
     ) -> Result<Problem, PackedError> {
         let (smallest, _) = self.range();
+        if budget < smallest && self.rest == 0 {
+            let bits = 8.0 * smallest as f64 / menu.weights().max(1) as f64;
+            let bits = (1e3 * bits).ceil() / 1e3;
+            return Err(PackedError::MatricesTooSmall { budget, smallest, bits });
+        }
         if budget < smallest {
             return Err(PackedError::TooSmall { budget, smallest, plain: self.rest });
         }

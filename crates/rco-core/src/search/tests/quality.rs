@@ -155,6 +155,27 @@ fn scores_measured_at_the_plan_mend_what_is_wrong_by_a_factor() {
 }
 
 #[test]
+fn scores_are_measured_at_the_plan_without_the_rest_of_the_portfolio() {
+    let problem = problem(&Spec { groups: 24, options: 4, ..Spec::default() });
+    let found = [MethodName::Rescore, MethodName::Portfolio].map(|method| {
+        let mut settings = quick(method);
+        settings.rescore.rounds = 3;
+        settings.baselines.scores.points = 0;
+        let outcome = run(&problem, &mut Synthetic::guessed(&problem, 1), &settings);
+        let mut plans: Vec<_> = outcome
+            .candidates
+            .into_iter()
+            .filter(|c| c.method == MethodName::Rescore)
+            .map(|c| c.assignment)
+            .collect();
+        plans.sort_by(|a, b| a.choices().cmp(b.choices()));
+        plans
+    });
+    assert!(!found[0].is_empty());
+    assert_eq!(found[0], found[1]);
+}
+
+#[test]
 fn the_final_choice_weighs_both_splits_as_asked() {
     // The splits differ: what is best on the one is not on the other.
     let mut differ = 0;

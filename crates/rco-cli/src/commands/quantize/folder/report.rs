@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use rco_core::search::Candidate;
-use rco_quant::packed::{FolderOutcome, Output, PackOutcome, PackOutlook, PackSettings};
+use rco_quant::packed::{
+    FolderOutcome, Output, PackOutcome, PackOutlook, PackSettings, RulePrice,
+};
 
 use crate::error::CliError;
 use crate::number::{amount, count, duration, percent};
@@ -64,6 +66,18 @@ fn some_of(names: &[String]) -> String {
     }
 }
 
+/// What a rule of the runtime costs.
+fn priced(price: &RulePrice) -> String {
+    let (with, without) = (price.with, price.without);
+    let ratio = with / without.max(f64::MIN_POSITIVE);
+    let much = if ratio < 2.0 {
+        format!("{:.2} % more estimated loss", 100.0 * (ratio - 1.0))
+    } else {
+        format!("{ratio:.1} times the estimated loss")
+    };
+    format!("{much} ({without:.6} to {with:.6})")
+}
+
 /// What was made.
 pub(super) fn outcome(out: &mut Out, outcome: &PackOutcome, plan: bool) -> Result<(), CliError> {
     outcome.folders.iter().try_for_each(|folder| one(out, outcome, folder, plan))
@@ -95,15 +109,7 @@ fn one(
     out.field("same top", format!("{:.2} %", 100.0 * summary.same_top.value))?;
     out.field("found by", format!("{}, {}", search.method, search.origin))?;
     for price in &folder.rules {
-        let more = 100.0 * (price.with / price.without.max(f64::MIN_POSITIVE) - 1.0);
-        let (with, without) = (price.with, price.without);
-        out.field(
-            "rule",
-            format!(
-                "{}: costs {more:.2} % of the estimated loss ({without:.6} to {with:.6})",
-                price.rule
-            ),
-        )?;
+        out.field("rule", format!("{}: {}", price.rule, priced(price)))?;
     }
     if !folder.nearest.is_empty() {
         let why = "rounded to the nearest: too few tokens";
@@ -131,4 +137,17 @@ fn one(
         table.row([method.to_string(), origin.clone(), format!("{loss_heldout:.6}")]);
     }
     out.line(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RulePrice, priced};
+
+    #[test]
+    fn a_rule_is_priced_by_a_share_while_that_is_small_and_by_a_factor_beyond() {
+        let of = |with, without| priced(&RulePrice { rule: "one", with, without });
+        assert_eq!(of(0.0206, 0.02), "3.00 % more estimated loss (0.020000 to 0.020600)");
+        assert_eq!(of(0.3, 0.02), "15.0 times the estimated loss (0.020000 to 0.300000)");
+        assert_eq!(of(0.02, 0.02), "0.00 % more estimated loss (0.020000 to 0.020000)");
+    }
 }

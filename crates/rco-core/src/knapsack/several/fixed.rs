@@ -6,6 +6,7 @@ use crate::knapsack::Work;
 
 /// An option that may replace the maximiser of its decision.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "highs"), expect(dead_code, reason = "the solver of the core reads it"))]
 pub(super) struct Open {
     pub(super) decision: usize,
     pub(super) flat: usize,
@@ -17,6 +18,7 @@ pub(super) struct Open {
 
 /// What reduced-cost fixing leaves open, relative to the maximisers of the Lagrangian.
 #[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "highs"), expect(dead_code, reason = "the solver of the core reads it"))]
 pub(super) struct Fixed<'a> {
     pub(super) resources: &'a [Resource],
     pub(super) lambda: &'a [f64],

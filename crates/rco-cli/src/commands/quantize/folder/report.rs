@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use rco_core::search::Candidate;
-use rco_quant::packed::{
-    FolderOutcome, Output, PackOutcome, PackOutlook, PackSettings, RulePrice,
-};
+use rco_quant::packed::{FolderOutcome, Output, PackOutcome, PackOutlook, PackSettings, RulePrice};
 
 use crate::error::CliError;
 use crate::number::{amount, count, duration, percent};

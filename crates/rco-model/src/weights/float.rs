@@ -25,6 +25,24 @@ impl FloatType {
         }
     }
 
+    /// The type of a tensor that holds such values.
+    pub fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::Bf16 => Dtype::Bf16,
+            Self::F16 => Dtype::F16,
+        }
+    }
+
+    /// Reads little-endian values of this type.
+    pub(super) fn widen(self, bytes: &[u8], out: &mut [f32]) {
+        match self {
+            Self::F32 => f32s(bytes, out),
+            Self::Bf16 => bf16s(bytes, out),
+            Self::F16 => f16s(bytes, out),
+        }
+    }
+
     /// Rounds a value to the nearest of this type, halves to even.
     #[allow(clippy::inline_always, reason = "callers compile it for several machines")]
     #[inline(always)]

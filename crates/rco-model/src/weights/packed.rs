@@ -8,7 +8,7 @@ use rco_formats::compressed_tensors::{ModuleSchemes, PackedPart, Scheme, unpack,
 use rco_formats::safetensors::{Dtype, HfFolder};
 use rco_formats::source::ReadAt;
 
-use super::float::{self, FloatType};
+use super::float::FloatType;
 use super::{HfWeights, WeightSource, checked_start};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
@@ -21,7 +21,7 @@ pub struct PackedMatrix {
     name: String,
     scheme: Scheme,
     shape: [usize; 2],
-    scale: Dtype,
+    float: FloatType,
     codes: Arc<dyn ReadAt>,
     scales: Arc<dyn ReadAt>,
     zeros: Option<Arc<dyn ReadAt>>,
@@ -66,10 +66,10 @@ impl PackedMatrix {
         mut part: impl FnMut(PackedPart) -> Option<Arc<dyn ReadAt>>,
     ) -> Result<Self, ModelError> {
         let of = |part: PackedPart| format!("{name}.{}", part.suffix());
-        if FloatType::of(scale).is_none() {
+        let float = FloatType::of(scale).ok_or_else(|| {
             let name = of(PackedPart::Scales);
-            return Err(ModelError::UnsupportedType { name, found: scale.name().to_owned() });
-        }
+            ModelError::UnsupportedType { name, found: scale.name().to_owned() }
+        })?;
         let shape = vec![rows, columns];
         let wrong = || ModelError::WrongLength { name: name.to_owned(), shape, found: 0 };
         let expected = scheme.tensors(rows, columns, scale).ok_or_else(wrong)?;
@@ -90,7 +90,7 @@ impl PackedMatrix {
         let (codes, scales) = (take(PackedPart::Codes)?, take(PackedPart::Scales)?);
         let zeros = if scheme.symmetric() { None } else { Some(take(PackedPart::ZeroPoints)?) };
         let (name, shape) = (name.to_owned(), [rows, columns]);
-        Ok(Self { name, scheme, shape, scale, codes, scales, zeros })
+        Ok(Self { name, scheme, shape, float, codes, scales, zeros })
     }
 
     /// The module whose weight it is.
@@ -123,7 +123,7 @@ impl PackedMatrix {
 
     /// The type of the scales, and of the values.
     pub fn dtype(&self) -> Dtype {
-        self.scale
+        self.float.dtype()
     }
 
     fn read(&self, from: &dyn ReadAt, start: usize, len: usize) -> Result<Vec<u8>, ModelError> {
@@ -148,14 +148,10 @@ impl PackedMatrix {
         // The scheme has been found to fit, so nothing overflows here.
         let row_bytes = 4 * words(columns, bits).unwrap_or(0);
         let codes = self.read(&*self.codes, first * row_bytes, rows * row_bytes)?;
-        let width = (self.scale.bits() / 8) as usize;
+        let width = (self.dtype().bits() / 8) as usize;
         let bytes = self.read(&*self.scales, first * groups * width, rows * groups * width)?;
         let mut scales = vec![0.0; rows * groups];
-        match self.scale {
-            Dtype::Bf16 => float::bf16s(&bytes, &mut scales),
-            Dtype::F16 => float::f16s(&bytes, &mut scales),
-            _ => float::f32s(&bytes, &mut scales),
-        }
+        self.float.widen(&bytes, &mut scales);
         let zeros = match &self.zeros {
             None => None,
             Some(zeros) => Some(self.zero_points(&**zeros, first, rows, groups)?),
@@ -172,14 +168,14 @@ impl PackedMatrix {
                 let scale = scales[r * groups + g];
                 let zero = zeros.as_ref().map_or(half, |zeros| f32::from(zeros[r * groups + g]));
                 let value = |code: u8| (f32::from(code) - zero) * scale;
-                match self.scale {
-                    Dtype::Bf16 => {
+                match self.float {
+                    FloatType::F32 => decode(codes, levels, value, out),
+                    FloatType::Bf16 => {
                         decode(codes, levels, |code| FloatType::Bf16.round(value(code)), out);
                     }
-                    Dtype::F16 => {
+                    FloatType::F16 => {
                         decode(codes, levels, |code| FloatType::F16.round(value(code)), out);
                     }
-                    _ => decode(codes, levels, value, out),
                 }
             }
         }

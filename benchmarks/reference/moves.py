@@ -153,7 +153,7 @@ def main():
         spans[path.stem] = slice(count, count + args.windows)
         count += args.windows
     with open(args.out, "w", newline="") as out:
-        rows = csv.writer(out)
+        rows = csv.writer(out, lineterminator="\n")
         rows.writerow(["budget", "contender", "matrix", "before", "after", "bytes"]
                       + [f"window {n}" for n in range(count)])
         of = [args.budget, args.contender]

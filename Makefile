@@ -78,8 +78,8 @@ bench-pack: build
 	RAYON_NUM_THREADS=1 $(PACK) assets/tiny-moe --linear-bpw 2.5,3.0,3.5,4.0 --windows 24 \
 		--evolution 10 --plain-steps 0 --out benchmarks/pack-tiny-moe \
 		--run $(CARGO_TARGET_DIR)/pack-tiny-moe
-	RAYON_NUM_THREADS=1 $(PACK) $(SMOLLM2_HF) --linear-bpw 2.5,3.0,3.5,4.0 --widths 2,3,4,5,6,8 --group-size 64 \
-		--zero-points never --windows 12 --evolution 10 --plain-steps 0 \
+	RAYON_NUM_THREADS=1 $(PACK) $(SMOLLM2_HF) --linear-bpw 2.5,3.0,3.5,4.0 \
+		--widths 2,3,4,5,6,8 --group-size 64 --zero-points never --windows 12 --evolution 10 --plain-steps 0 \
 		--out benchmarks/pack-smollm2 --run $(CARGO_TARGET_DIR)/pack-smollm2
 
 bench-engine: build

@@ -77,7 +77,8 @@ pub enum PackedError {
     /// No plan is small enough for a budget of the matrices alone.
     #[error(
         "{budget} bytes are too few for the matrices: the smallest forms that are allowed have \
-         {smallest}, {bits:.3} bits a weight; raise --linear-bpw to that, or allow smaller --widths"
+         {smallest}, {bits:.3} bits a weight; raise --linear-bpw to that, or allow smaller --widths, \
+         which a --runtime may not have"
     )]
     MatricesTooSmall {
         /// Bytes asked for.

@@ -123,6 +123,7 @@ impl Sizes {
         budget: u64,
     ) -> Result<Problem, PackedError> {
         let (smallest, _) = self.range();
+        // A file has a header at least: without a rest the budget is of the matrices alone.
         if budget < smallest && self.rest == 0 {
             let bits = 8.0 * smallest as f64 / menu.weights().max(1) as f64;
             let bits = (1e3 * bits).ceil() / 1e3;

@@ -206,6 +206,11 @@ impl<'a> Contest<'a> {
             let rescore = one(MethodName::Rescore);
             self.search(course, Entry::new("Fisher, scores at the plan", scores, &rescore, false))?;
         }
+        if full.descend.rounds > 0 {
+            let descend = one(MethodName::Descend);
+            let name = "Fisher, gradients at the plan";
+            self.search(course, Entry::new(name, scores, &descend, true))?;
+        }
         let rco = one(MethodName::Rco);
         self.search(course, Entry::new("Fisher, RCO", scores, &rco, true))?;
         let name = self.field.command;
@@ -240,6 +245,7 @@ impl<'a> Contest<'a> {
     fn parts(&mut self, course: &Course<'_>, outcome: &SearchOutcome) -> Result<(), BenchError> {
         for (method, name) in [
             (MethodName::Rescore, "scores at the plan"),
+            (MethodName::Descend, "gradients at the plan"),
             (MethodName::Refine, "corrected scores"),
             (MethodName::Rco, "RCO"),
             (MethodName::Polish, "the polish"),

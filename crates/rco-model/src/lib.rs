@@ -34,7 +34,7 @@ pub mod weights;
 pub use batch::Batch;
 pub use block::{
     DroppedExperts, ExpertFlips, ExpertUse, FlipForm, GradientVisitor, InputVisitor, LayerInput,
-    WeightGradient,
+    LinearGradient, WeightGradient,
 };
 pub use config::ModelConfig;
 pub use engine::{Model, Settings};

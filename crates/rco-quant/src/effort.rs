@@ -1,7 +1,7 @@
 //! How much work a search takes.
 
 use crate::prune::effort::PruneWork;
-use rco_core::search::{RescoreSettings, SearchSettings};
+use rco_core::search::{DescendSettings, RescoreSettings, SearchSettings};
 use serde::{Deserialize, Serialize};
 
 /// How much work to spend.
@@ -38,8 +38,10 @@ impl Effort {
             measured: 6,
             per_gradient: 2,
             fisher: 24,
-            rescore: 3,
-            strains: 12,
+            packed: 72,
+            strains: 6,
+            descend: 3,
+            draws: 10,
             steps: 8,
             refine: 40,
             polish: 16,
@@ -53,8 +55,10 @@ impl Effort {
                 heldout: 4,
                 measured: 2,
                 fisher: 4,
-                rescore: 1,
-                strains: 4,
+                packed: 8,
+                strains: 2,
+                descend: 1,
+                draws: 3,
                 steps: 3,
                 refine: 4,
                 polish: 4,
@@ -67,8 +71,10 @@ impl Effort {
                 heldout: 12,
                 measured: 4,
                 fisher: 16,
-                rescore: 2,
-                strains: 6,
+                packed: 24,
+                strains: 4,
+                descend: 2,
+                draws: 8,
                 steps: 4,
                 refine: 20,
                 polish: 6,
@@ -82,8 +88,10 @@ impl Effort {
                 heldout: 32,
                 measured: 24,
                 fisher: 64,
-                rescore: 6,
+                packed: 96,
                 strains: 8,
+                descend: 4,
+                draws: 10,
                 steps: 64,
                 refine: 160,
                 polish: 96,
@@ -122,10 +130,14 @@ pub struct WorkPlan {
     pub per_gradient: usize,
     /// Samples of the Fisher matrix, a window each.
     pub fisher: u64,
-    /// Plans that sensitivities of packed matrices are measured anew at.
-    pub rescore: u64,
-    /// Gradients that are taken for that at each of them.
+    /// Windows that the search for packed matrices learns from.
+    pub packed: usize,
+    /// Gradients by which sensitivities of packed matrices are measured anew at their plan.
     pub strains: u64,
+    /// Knapsacks on gradients at the plan, for packed matrices.
+    pub descend: u64,
+    /// Gradients that are taken for each of them.
+    pub draws: u64,
     /// Steps of RCO, one gradient each.
     pub steps: u64,
     /// Plans measured to correct the sensitivities.
@@ -150,11 +162,10 @@ impl WorkPlan {
         self.measured.div_ceil(self.per_gradient)
     }
 
-    /// Windows that the search for packed matrices learns from: each gradient at a plan that
-    /// sensitivities are measured anew at has windows of its own.
-    pub(crate) fn calibration_packed(&self) -> usize {
-        let gradients = usize::try_from(self.rescore * self.strains).unwrap_or(usize::MAX);
-        self.calibration.max(gradients.saturating_mul(self.per_gradient))
+    /// Samples of the Fisher matrix for packed matrices: taken in parts, which makes one worth more
+    /// than two others ([`crate::fisher::sample_in_parts`]).
+    pub(crate) fn fisher_packed(&self) -> u64 {
+        self.fisher.div_ceil(2)
     }
 
     /// The settings of a search of the portfolio for one budget.
@@ -178,19 +189,21 @@ impl WorkPlan {
         out
     }
 
-    /// The same for packed matrices, with sensitivities measured anew at the plan.
+    /// The same for packed matrices, with sensitivities measured anew at the plan and knapsacks on
+    /// the gradients there.
     ///
     /// Widths are far apart and plans lose much, so that there is more to be measured than among
     /// the types of GGUF.
     pub fn search_packed(&self, seed: u64) -> SearchSettings {
         let mut out = self.search(seed);
-        let rescore = RescoreSettings {
-            rounds: self.rescore,
-            draws: self.strains,
-            ..RescoreSettings::default()
+        out.rescore =
+            RescoreSettings { rounds: 1, draws: self.strains, ..RescoreSettings::default() };
+        out.descend = DescendSettings {
+            rounds: self.descend,
+            draws: self.draws,
+            ..DescendSettings::default()
         };
-        let more = rescore.rounds * (rescore.draws + 1);
-        out.rescore = rescore;
+        let more = (self.strains + 1) + self.descend * (self.draws + 1) + 1;
         let total = out.evaluations.unwrap_or(0) + more;
         out.evaluations = Some(total);
         out.polish.share = self.polish as f64 / total as f64;

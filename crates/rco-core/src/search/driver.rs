@@ -282,6 +282,7 @@ impl Driver<'_> {
                 | MethodName::Proxy
                 | MethodName::Exact
                 | MethodName::Rescore
+                | MethodName::Descend
                 | MethodName::Refine
                 | MethodName::Polish
         );

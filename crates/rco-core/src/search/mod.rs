@@ -8,6 +8,7 @@
 mod checkpoint;
 mod counter;
 mod curvature;
+mod descend;
 mod driver;
 mod error;
 pub(crate) mod fill;
@@ -54,6 +55,6 @@ pub use observer::{
 pub use oracle::{Measured, Oracle, Sample};
 pub use outcome::{Candidate, RawResult, SearchOutcome, StopReason};
 pub use settings::{
-    BaselineSettings, CheckpointSettings, PolishSettings, PolishWhen, RefineSettings,
-    RescoreSettings, SearchSettings, WarmStartSettings,
+    BaselineSettings, CheckpointSettings, DescendSettings, PolishSettings, PolishWhen,
+    RefineSettings, RescoreSettings, SearchSettings, WarmStartSettings,
 };

@@ -45,6 +45,9 @@ pub enum MethodName {
     /// Separable scores measured anew at the plan that they lead to. A stage of the portfolio,
     /// not a method.
     Rescore,
+    /// Exact knapsacks on option gradients at the plan, one after the other. A stage of the
+    /// portfolio, not a method.
+    Descend,
     /// Separable scores corrected by measured losses. A stage of the portfolio, not a method.
     Refine,
     /// Single moves and pair swaps from the best plan so far. A stage, not a method.
@@ -85,6 +88,7 @@ impl MethodName {
             Self::Evolution => "evolution",
             Self::Reinforce => "reinforce",
             Self::Rescore => "rescore",
+            Self::Descend => "descend",
             Self::Refine => "refine",
             Self::Polish => "polish",
         }

@@ -57,6 +57,8 @@ pub struct SearchSettings {
     pub warm_start: WarmStartSettings,
     /// Separable scores measured anew at the plan that they lead to.
     pub rescore: RescoreSettings,
+    /// Knapsacks on option gradients at the plan.
+    pub descend: DescendSettings,
     /// Correction of separable scores by measured losses.
     pub refine: RefineSettings,
     /// Discrete polish.
@@ -84,6 +86,7 @@ impl Default for SearchSettings {
             rco: RcoSettings::default(),
             warm_start: WarmStartSettings::default(),
             rescore: RescoreSettings::default(),
+            descend: DescendSettings::default(),
             refine: RefineSettings::default(),
             polish: PolishSettings::default(),
             baselines: BaselineSettings::default(),
@@ -127,6 +130,26 @@ pub struct RescoreSettings {
 impl Default for RescoreSettings {
     fn default() -> Self {
         Self { rounds: 0, draws: 6, spread: 0.5 }
+    }
+}
+
+/// Exact knapsacks on option gradients at the plan, one after the other: for objectives with
+/// gradients that allow for the curvature of a change, and with separable scores.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DescendSettings {
+    /// Knapsacks to solve; 0, the default, leaves the stage out.
+    pub rounds: u64,
+    /// Gradients taken before each, at least 1.
+    pub draws: u64,
+    /// What a change of a decision is charged for, as a share of the mean of the scores of what
+    /// goes and what comes.
+    pub charge: f64,
+}
+
+impl Default for DescendSettings {
+    fn default() -> Self {
+        Self { rounds: 0, draws: 8, charge: 1.0 }
     }
 }
 
@@ -267,6 +290,8 @@ impl SearchSettings {
         at_least_one("memory", self.memory as u64)?;
         at_least_one("rescore.draws", self.rescore.draws)?;
         positive("rescore.spread", self.rescore.spread)?;
+        at_least_one("descend.draws", self.descend.draws)?;
+        positive("descend.charge", self.descend.charge)?;
         at_least_one("refine.batch", self.refine.batch as u64)?;
         at_least_one("polish.starts", self.polish.starts as u64)?;
         at_least_one("polish.moves", self.polish.moves as u64)?;

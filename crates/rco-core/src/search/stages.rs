@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rayon::ThreadPool;
 
+use super::descend::Descend;
 use super::method::Method;
 use super::name::MethodName;
 use super::polish::Polish;
@@ -53,13 +54,20 @@ pub(crate) fn stages(
             if settings.refine.plans > 0 && !separable {
                 all.push(MethodName::Refine);
             }
+            if settings.descend.rounds > 0 && gradients && !separable {
+                all.push(MethodName::Descend);
+            }
             if gradients {
                 all.push(MethodName::Rco);
             }
             all
         }
-        // There must be scores to measure anew.
+        // There must be scores to measure anew, and a plan to begin from.
         MethodName::Rescore => vec![MethodName::Proxy, MethodName::Rescore],
+        MethodName::Descend if settings.rescore.rounds > 0 => {
+            vec![MethodName::Proxy, MethodName::Rescore, MethodName::Descend]
+        }
+        MethodName::Descend => vec![MethodName::Proxy, MethodName::Descend],
         single => vec![single],
     };
     if settings.polishes() && gradients {
@@ -87,6 +95,10 @@ pub(crate) fn allowance(settings: &SearchSettings, stage: MethodName, left: u64)
         MethodName::Rescore => {
             let round = settings.rescore.draws + 1;
             (settings.rescore.rounds * round).min(before_polish())
+        }
+        MethodName::Descend => {
+            let round = settings.descend.draws + 1;
+            (settings.descend.rounds * round + 1).min(before_polish())
         }
         MethodName::Refine => settings.refine.plans.min(before_polish()),
         MethodName::Rco => before_polish(),
@@ -168,6 +180,7 @@ impl Context<'_> {
                 Box::new(Reinforce::new(own, seed, steps))
             }
             MethodName::Rescore => Box::new(Rescore::new(settings.rescore.clone())),
+            MethodName::Descend => Box::new(Descend::new(settings.descend.clone())),
             MethodName::Refine => Box::new(Refine::new(settings.refine.clone(), seed)),
             MethodName::Polish => Box::new(Polish::new(settings.polish.clone(), seed)),
             MethodName::Rco | MethodName::Portfolio => {

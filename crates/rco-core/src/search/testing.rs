@@ -152,6 +152,14 @@ impl Synthetic {
         Self { noise: 0.05, ..Self::quadratic(problem, seed) }
     }
 
+    /// The same with stronger interactions, of which the scores know nothing.
+    pub(crate) fn tangled(problem: &Problem, seed: u64) -> Self {
+        let mut out = Self::noisy(problem, seed);
+        out.pairs.iter_mut().for_each(|pair| *pair *= 8.0);
+        out.guessed = Some(out.linear.clone());
+        out
+    }
+
     /// The same through draws, and on splits, that say next to nothing.
     pub(crate) fn obscure(problem: &Problem, seed: u64) -> Self {
         Self { noise: 20.0, ..Self::quadratic(problem, seed) }

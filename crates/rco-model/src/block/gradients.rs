@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::flips::{ExpertFlips, FlipForm};
+use super::linear_gradient::LinearGradient;
 use crate::engine::{Clock, Part};
 use crate::error::ModelError;
 use crate::key::WeightKey;
@@ -25,6 +26,16 @@ pub trait GradientVisitor {
     /// Any; ends the backward pass.
     fn visit(&mut self, gradient: &WeightGradient<'_>) -> Result<(), ModelError>;
 
+    /// Takes the two matrices whose product is the gradient of a linear map's weight, and says
+    /// whether it needs no more: if not, which is the default, their product is formed and comes
+    /// to [`Self::visit`].
+    ///
+    /// # Errors
+    /// Any; ends the backward pass.
+    fn visit_linear(&mut self, _gradient: &LinearGradient<'_>) -> Result<bool, ModelError> {
+        Ok(false)
+    }
+
     /// How the change of the loss is estimated when single experts of this block are dropped
     /// or taken back; `None` if it is not wanted, which costs nothing.
     fn flip_form(&self, _layer: usize) -> Option<FlipForm> {
@@ -45,8 +56,28 @@ pub trait GradientVisitor {
 pub struct WeightGradient<'a> {
     /// The weight.
     pub key: WeightKey,
-    weight: &'a Tensor,
-    gradient: Tensor,
+    pub(super) weight: &'a Tensor,
+    pub(super) gradient: Tensor,
+}
+
+/// Checks that each source holds a weight of this shape under this key.
+pub(super) fn check_sources(
+    sources: &[&dyn WeightSource],
+    key: WeightKey,
+    shape: &[usize],
+) -> Result<(), ModelError> {
+    for source in sources {
+        let name = || source.name(key);
+        match source.shape(key) {
+            None => return Err(ModelError::MissingWeight { name: name() }),
+            Some(found) if found != shape => {
+                let expected = shape.to_vec();
+                return Err(ModelError::WrongShape { name: name(), expected, found });
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 impl WeightGradient<'_> {
@@ -71,17 +102,7 @@ impl WeightGradient<'_> {
     /// # Errors
     /// [`ModelError::MissingWeight`], [`ModelError::WrongShape`] or a failed read.
     pub fn dot_sources(&self, sources: &[&dyn WeightSource]) -> Result<Vec<f64>, ModelError> {
-        for source in sources {
-            let name = || source.name(self.key);
-            match source.shape(self.key) {
-                None => return Err(ModelError::MissingWeight { name: name() }),
-                Some(found) if found != self.shape() => {
-                    let expected = self.shape().to_vec();
-                    return Err(ModelError::WrongShape { name: name(), expected, found });
-                }
-                Some(_) => {}
-            }
-        }
+        check_sources(sources, self.key, self.shape())?;
         let fast = floats([&self.gradient, self.weight], |[g, w]| {
             let rows = rows_per_task(self.shape());
             let width = self.shape().last().copied().unwrap_or(1).max(1);
@@ -210,11 +231,15 @@ impl<'a> Emitter<'a> {
         x: &Tensor,
         g: &Tensor,
     ) -> Result<(), ModelError> {
-        if self.wants(key) {
-            let gradient = self.clock.run(Part::WeightGradients, || weight_gradient(x, g))?;
-            self.visit(key, weight, gradient)?;
+        if !self.wants(key) {
+            return Ok(());
         }
-        Ok(())
+        let factors = LinearGradient { key, weight, x, g };
+        if self.clock.run(Part::Visitor, || self.visitor.visit_linear(&factors))? {
+            return Ok(());
+        }
+        let gradient = self.clock.run(Part::WeightGradients, || weight_gradient(x, g))?;
+        self.visit(key, weight, gradient)
     }
 
     /// Gradient of a bias, if there is one.

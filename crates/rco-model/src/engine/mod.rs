@@ -15,7 +15,7 @@ pub(crate) use clock::Clock;
 pub use clock::Part;
 pub use footprint::{Footprint, Load};
 pub use model::Model;
-pub use options::{OptionGradients, OptionTensors};
+pub use options::{OptionGradients, OptionSquares, OptionTensors};
 pub use rate::product_rate;
 pub use settings::{Device, Settings};
 pub use sweep::{Sweep, SweepBlock, SweepState};

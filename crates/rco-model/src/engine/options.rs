@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::block::{GradientVisitor, WeightGradient};
+use crate::block::{GradientVisitor, LinearGradient, WeightGradient};
 use crate::error::ModelError;
 use crate::key::WeightKey;
 use crate::weights::WeightSource;
@@ -29,6 +29,12 @@ impl OptionTensors {
     /// One more than the largest slot.
     pub fn slots(&self) -> usize {
         self.slots
+    }
+
+    /// Slots of a weight's forms, and where these are read.
+    fn of(&self, key: WeightKey) -> (Vec<usize>, Vec<&dyn WeightSource>) {
+        let forms = self.forms.get(&key).map_or(&[][..], Vec::as_slice);
+        forms.iter().map(|(slot, source)| (*slot, &**source)).unzip()
     }
 }
 
@@ -59,10 +65,54 @@ impl GradientVisitor for OptionGradients<'_> {
     }
 
     fn visit(&mut self, gradient: &WeightGradient<'_>) -> Result<(), ModelError> {
-        let forms = self.options.forms.get(&gradient.key).map_or(&[][..], Vec::as_slice);
-        let sources: Vec<&dyn WeightSource> = forms.iter().map(|(_, source)| &**source).collect();
-        for ((slot, _), value) in forms.iter().zip(gradient.dot_sources(&sources)?) {
-            self.gradients[*slot] += value;
+        let (slots, sources) = self.options.of(gradient.key);
+        for (slot, value) in slots.into_iter().zip(gradient.dot_sources(&sources)?) {
+            self.gradients[slot] += value;
+        }
+        Ok(())
+    }
+}
+
+/// Forms `Σ ⟨∂L/∂W, W_k − W⟩²` over parts of the text: the derivative of the loss along an option
+/// is a sum over tokens, of which so many at a time are added up before they are squared. So are
+/// the weights of a slot, each by itself.
+pub struct OptionSquares<'a> {
+    options: &'a OptionTensors,
+    part: usize,
+    squares: Vec<f64>,
+}
+
+impl<'a> OptionSquares<'a> {
+    /// Zero for every slot; `part` tokens to a part, at least 1.
+    pub fn new(options: &'a OptionTensors, part: usize) -> Self {
+        Self { options, part, squares: vec![0.0; options.slots] }
+    }
+
+    /// One number per slot.
+    pub fn into_values(self) -> Vec<f64> {
+        self.squares
+    }
+}
+
+impl GradientVisitor for OptionSquares<'_> {
+    fn wants(&self, key: WeightKey) -> bool {
+        self.options.forms.contains_key(&key)
+    }
+
+    fn visit_linear(&mut self, gradient: &LinearGradient<'_>) -> Result<bool, ModelError> {
+        let (slots, sources) = self.options.of(gradient.key);
+        let squares = gradient.squares_in_parts(&sources, self.part)?;
+        for (slot, square) in slots.into_iter().zip(squares) {
+            self.squares[slot] += square;
+        }
+        Ok(true)
+    }
+
+    /// A weight that is not of a linear map inside a block: all tokens are one part.
+    fn visit(&mut self, gradient: &WeightGradient<'_>) -> Result<(), ModelError> {
+        let (slots, sources) = self.options.of(gradient.key);
+        for (slot, value) in slots.into_iter().zip(gradient.dot_sources(&sources)?) {
+            self.squares[slot] += value * value;
         }
         Ok(())
     }

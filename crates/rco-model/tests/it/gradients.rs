@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::common::{DOUBLE, FAMILIES, expected, fixture, in_memory, model, moved, open};
-use rco_model::engine::{OptionGradients, OptionTensors};
+use rco_model::engine::{OptionGradients, OptionSquares, OptionTensors};
 use rco_model::head::Target;
-use rco_model::weights::{MemoryWeights, Overlay};
+use rco_model::weights::{MemoryWeights, Overlay, WeightSource};
 use rco_model::{
-    Batch, DroppedExperts, GradientVisitor, Model, ModelError, Settings, WeightGradient, WeightKey,
-    WeightKind,
+    Batch, DroppedExperts, GradientVisitor, LinearGradient, Model, ModelError, Settings,
+    WeightGradient, WeightKey, WeightKind,
 };
 
 /// Keeps every gradient.
@@ -170,6 +170,90 @@ fn option_gradients_are_derivatives_along_the_options() {
     model.gradient(&batch, Target::NextToken, &mut settled).unwrap();
     let settled = settled.into_values()[1];
     assert!(settled != 0.0 && settled != gradients[1]);
+}
+
+/// Keeps the gradient of one weight over each part of the tokens.
+struct Parts<'a> {
+    key: WeightKey,
+    form: &'a dyn WeightSource,
+    part: usize,
+    squares: Vec<f64>,
+}
+
+impl GradientVisitor for Parts<'_> {
+    fn wants(&self, key: WeightKey) -> bool {
+        key == self.key
+    }
+
+    fn visit_linear(&mut self, gradient: &LinearGradient<'_>) -> Result<bool, ModelError> {
+        self.squares = gradient.squares_in_parts(&[self.form, self.form], self.part)?;
+        Ok(false)
+    }
+
+    fn visit(&mut self, gradient: &WeightGradient<'_>) -> Result<(), ModelError> {
+        let whole = gradient.dot_sources(&[self.form])?[0];
+        self.squares.push(whole * whole);
+        Ok(())
+    }
+}
+
+#[test]
+fn squares_of_parts_are_those_of_the_gradients_of_parts() {
+    // An expert has inputs of some tokens only, and the last part is shorter.
+    for (name, key) in [
+        ("llama", WeightKey::block(1, WeightKind::Down)),
+        ("qwen3_moe", WeightKey::block(0, WeightKind::Query)),
+        ("qwen3_moe", WeightKey::expert(0, 2, WeightKind::Gate)),
+    ] {
+        let (config, source) = open(&fixture(name));
+        let weights = in_memory(&config, &*source);
+        let mut form = weights.clone();
+        form.insert(key, moved(&weights, key, 0.1)).unwrap();
+        let batch = short(&expected(name).0);
+        let squares = |settings, part| {
+            let model = Model::new(config.clone(), Arc::new(weights.clone()), settings).unwrap();
+            let mut parts = Parts { key, form: &form, part, squares: Vec::new() };
+            model.gradient(&batch, Target::NextToken, &mut parts).unwrap();
+            parts.squares
+        };
+        let near = |a: f64, b: f64| (a - b).abs() <= 1e-3 * b.abs();
+        for settings in [DOUBLE, Settings::default()] {
+            // All tokens in one part: what the gradient says.
+            let [one, again, whole] = squares(settings, 1000)[..] else { panic!("{name}") };
+            assert!(one == again && near(one, whole), "{name}: {one} {whole}");
+        }
+        // Both ways of computing it agree, and parts make a difference.
+        for part in [1, 3] {
+            let (double, single) = (squares(DOUBLE, part), squares(Settings::default(), part));
+            assert!(near(single[0], double[0]), "{name} {part}: {double:?} {single:?}");
+            assert!(!near(double[0], double[2]), "{name} {part}: {double:?}");
+        }
+    }
+}
+
+#[test]
+fn squares_of_options_add_up_over_the_weights_of_a_slot() {
+    let (config, source) = open(&fixture("llama"));
+    let weights = in_memory(&config, &*source);
+    let batch = short(&expected("llama").0);
+    // Of a linear map, and of none.
+    let keys = [WeightKey::block(0, WeightKind::Key), WeightKey::outer(WeightKind::Embedding)];
+    let squares = |chosen: &[WeightKey]| {
+        let mut options = OptionTensors::default();
+        for &key in chosen {
+            let mut form = weights.clone();
+            form.insert(key, moved(&weights, key, 0.1)).unwrap();
+            options.add(1, key, Arc::new(form));
+        }
+        let model = Model::new(config.clone(), Arc::new(weights.clone()), DOUBLE).unwrap();
+        let mut visitor = OptionSquares::new(&options, 4);
+        model.gradient(&batch, Target::NextToken, &mut visitor).unwrap();
+        visitor.into_values()
+    };
+    let (both, first, second) = (squares(&keys), squares(&keys[..1]), squares(&keys[1..]));
+    assert!(first[1] > 0.0 && second[1] > 0.0);
+    assert!((both[1] - first[1] - second[1]).abs() < 1e-9 * both[1], "{both:?}");
+    assert_eq!(both[0], 0.0);
 }
 
 /// Wants one weight only.

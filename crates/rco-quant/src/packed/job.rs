@@ -274,9 +274,15 @@ impl PackJob {
         let mut advance = |done: usize| reporter.advance(done as u64, "");
         let teacher = Teacher::new(&model, calibration, heldout, &mut cache, &mut advance)?;
 
-        reporter.stage("sensitivities", Some(work.fisher));
+        let wanted = work.fisher_packed();
+        reporter.stage("sensitivities", Some(wanted));
         let errors = database.errors(menu);
-        let mut of_samples = format!("{origin} {} {}", settings.seed, settings.factor.act_order);
+        let mut of_samples = format!(
+            "{origin} {} {} parts of {}",
+            settings.seed,
+            settings.factor.act_order,
+            fisher::PART
+        );
         of_samples.push_str(&options);
         for error in &errors {
             let _ = write!(of_samples, " {:016x}", error.to_bits());
@@ -284,12 +290,12 @@ impl PackJob {
         let of_samples = sha256(of_samples.as_bytes());
         let count = models.option_count();
         let mut file = SampleFile::open(&folder.join("fisher.jsonl"), &of_samples, count)?;
-        for index in file.samples().len() as u64..work.fisher {
+        for index in file.samples().len() as u64..wanted {
             reporter.advance(index, "");
             let batch = texts.window(index as usize)?;
-            file.push(fisher::sample(&models, &batch, settings.seed, index)?)?;
+            file.push(fisher::sample_in_parts(&models, &batch, settings.seed, index)?)?;
         }
-        let samples = &file.samples()[..work.fisher as usize];
+        let samples = &file.samples()[..wanted as usize];
         let scores = fisher::scores(samples, &errors, models.offsets());
         let origin = of_samples;
         Ok(PackPrepared { source_sha256, database, models, teacher, scores, origin })

@@ -124,21 +124,21 @@ impl PackJob {
         let work = self.settings.effort.plan();
         let window = self.window() as u64;
         let orders = self.budgets.len() as u64;
-        let anew = work.search_packed(0).rescore;
-        let strains = anew.rounds * anew.draws;
-        let plans = anew.rounds + work.refine + work.polish + BESIDES;
-        let per_order = GRADIENT * (work.steps + strains) * work.per_gradient as u64
+        let strains = work.strains;
+        let steps = work.descend * work.draws + work.steps;
+        let plans = 1 + work.descend + work.refine + work.polish + BESIDES;
+        let per_order = GRADIENT * (steps + strains) * work.per_gradient as u64
             + plans * work.measured as u64
             + CHOICE * work.heldout as u64;
-        let passes = work.moments + work.calibration_packed() + work.heldout;
-        let once = passes as u64 + GRADIENT * work.fisher;
+        let passes = work.moments + work.packed + work.heldout;
+        let once = passes as u64 + GRADIENT * work.fisher_packed();
         let tokens = window * (once + per_order * orders);
         let linears = &self.menu.linears;
         // Each gradient reads a matrix in all of its forms, each plan in one.
         let in_forms = |l: &Linear| l.forms.len() as f64 * l.weights() as f64;
         let formed: f64 = linears.iter().map(in_forms).sum();
         let columns: f64 = linears.iter().map(|l| in_forms(l) * l.columns as f64).sum();
-        let gradients = (work.fisher + orders * work.steps) as f64;
+        let gradients = (work.fisher_packed() + orders * steps) as f64;
         // A strain reads it in one and as it is.
         let plain = (orders * (plans + CHOICE + 2 * strains)) as f64 * self.menu.weights() as f64;
         (2.0 * weights as f64 * tokens as f64 + 2.0 * columns) / SPEED

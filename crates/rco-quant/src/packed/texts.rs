@@ -49,7 +49,7 @@ impl Texts {
             let windows = corpus.windows_between(tokenizer, side, least, most)?;
             Ok(windows.into_iter().map(|w| w.tokens).collect())
         };
-        let searched = work.calibration_packed();
+        let searched = work.packed;
         // Less text than is wished for is no error.
         let most = searched + work.moments;
         let mut calibration = side(Side::Calibration, work.calibration, most)?;
@@ -81,7 +81,7 @@ impl Texts {
     pub(super) fn too_few(&self, work: &WorkPlan) -> Option<(usize, usize)> {
         let shared = self.moments.starts_with(&self.calibration);
         let found = self.moments.len() + if shared { 0 } else { self.calibration.len() };
-        let best = work.calibration_packed() + work.moments;
+        let best = work.packed + work.moments;
         (found < best).then_some((found, best))
     }
 

@@ -25,6 +25,7 @@ fn quick(method: MethodName) -> SearchSettings {
     settings.baselines.reinforce.steps = 10;
     settings.baselines.reinforce.samples = 4;
     (settings.refine.plans, settings.refine.batch) = (8, 3);
+    (settings.descend.rounds, settings.descend.draws) = (2, 2);
     settings.polish.moves = 24;
     settings.polish.batch = 6;
     settings.polish.draws = 3;

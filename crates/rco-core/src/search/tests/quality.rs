@@ -176,6 +176,28 @@ fn scores_are_measured_at_the_plan_without_the_rest_of_the_portfolio() {
 }
 
 #[test]
+fn gradients_at_the_plan_find_what_scores_cannot_say() {
+    let (mut before, mut after) = (0.0, 0.0);
+    for seed in 0..8 {
+        let problem = problem(&Spec { groups: 24, options: 4, seed, ..Spec::default() });
+        let mut settings = quick(MethodName::Descend);
+        (settings.descend.rounds, settings.descend.draws) = (4, 2);
+        settings.baselines.scores.points = 0;
+        let mut objective = Synthetic::tangled(&problem, seed);
+        let outcome = run(&problem, &mut objective, &settings);
+        let best = |method| {
+            let of = outcome.candidates.iter().filter(|c| c.method == method);
+            of.map(|c| objective.truth(&c.assignment)).fold(f64::INFINITY, f64::min)
+        };
+        let (scores, found) = (best(MethodName::Proxy), best(MethodName::Descend));
+        assert!(found <= scores, "{seed}: {scores} {found}");
+        before += scores;
+        after += found;
+    }
+    assert!(after < before - 0.1 * before.abs(), "{before} {after}");
+}
+
+#[test]
 fn the_final_choice_weighs_both_splits_as_asked() {
     // The splits differ: what is best on the one is not on the other.
     let mut differ = 0;

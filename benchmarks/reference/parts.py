@@ -9,6 +9,7 @@ sensitivity (mean over the forms of a matrix) from the mean of all windows, for 
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def products(args, matrices):
         drawn = torch.multinomial(likely.detach().exp(), 1)
         likely.gather(1, drawn).sum().backward()
         out.append(torch.stack([found[m["module"]] for m in matrices], 1).numpy())
-        print(f"{len(out)} of {args.windows}", end="\r", flush=True)
+        print(f"{len(out)} of {args.windows}", end="\r", flush=True, file=sys.stderr)
     return np.array(out)
 
 

@@ -88,39 +88,49 @@ impl Draws {
         }
     }
 
-    /// Mean of an entry, and the variance of that mean; of one draw only its own square.
-    fn mean(&self, j: usize) -> (f64, f64) {
+    /// Mean of an entry, and the variance of that mean: of one draw only its own square, and none
+    /// where all draws are alike.
+    fn mean(&self, j: usize, alike: bool) -> (f64, f64) {
         let mean = self.sum[j] / self.count;
         let free = self.count - 1.0;
-        (mean, if free > 0.0 { self.spread[j] / (free * self.count) } else { mean * mean })
+        let noise = match (alike, free > 0.0) {
+            (true, _) => 0.0,
+            (false, true) => self.spread[j] / (free * self.count),
+            (false, false) => mean * mean,
+        };
+        (mean, noise)
     }
 }
 
 /// What every change of one decision of `plan` does to the loss: the mean of the draws, drawn
-/// towards the difference of the scores. 0 for what is chosen.
-fn changes(decisions: &Decisions, plan: &[u32], scores: &[f64], draws: &Draws) -> Vec<f64> {
+/// towards the difference of the scores unless all draws are alike. 0 for what is chosen.
+fn changes(
+    decisions: &Decisions,
+    plan: &[u32],
+    scores: &[f64],
+    draws: &Draws,
+    alike: bool,
+) -> Vec<f64> {
     let chosen: Vec<usize> =
         plan.iter().zip(decisions.offsets()).map(|(&k, start)| start + k as usize).collect();
     let typical = chosen.iter().map(|&c| scores[c].abs()).sum::<f64>() / chosen.len().max(1) as f64;
     // How far an entry may be from the scores: errors that come and go, times those around.
     let width =
         |c: usize, j: usize| (scores[c].abs() + scores[j].abs()) * (scores[c].abs() + typical);
-    let entries = || {
-        let of = |(d, &c): (usize, &usize)| {
-            decisions.options_of(d).filter(move |&j| j != c).map(move |j| (c, j))
-        };
-        chosen.iter().enumerate().flat_map(of).collect::<Vec<_>>()
+    let of = |(d, &c): (usize, &usize)| {
+        decisions.options_of(d).filter(move |&j| j != c).map(move |j| (c, j))
     };
+    let entries: Vec<(usize, usize)> = chosen.iter().enumerate().flat_map(of).collect();
     let (mut excess, mut widths) = (0.0, 0.0);
-    for &(c, j) in &entries() {
-        let (mean, noise) = draws.mean(j);
+    for &(c, j) in &entries {
+        let (mean, noise) = draws.mean(j, alike);
         excess += (mean - (scores[j] - scores[c])).powi(2) - noise;
         widths += width(c, j);
     }
     let share = if widths > 0.0 { (excess / widths).max(0.0) } else { 0.0 };
     let mut out = vec![0.0; scores.len()];
-    for (c, j) in entries() {
-        let (mean, noise) = draws.mean(j);
+    for (c, j) in entries {
+        let (mean, noise) = draws.mean(j, alike);
         let (expected, variance) = (scores[j] - scores[c], share * width(c, j));
         let trust = if noise > 0.0 { variance / (variance + noise) } else { 1.0 };
         out[j] = expected + trust * (mean - expected);
@@ -182,7 +192,8 @@ impl Method for Descend {
             return Ok(Progress::done());
         }
         draws.add(oracle.decisions(), &plan, &measured);
-        let changes = changes(oracle.decisions(), &plan, &scores, &draws);
+        let alike = oracle.is_deterministic();
+        let changes = changes(oracle.decisions(), &plan, &scores, &draws, alike);
         let charge = self.charge(oracle.decisions(), &plan, &scores);
         let values: Vec<f64> = changes.iter().zip(charge).map(|(g, c)| -(g + c)).collect();
         let next = oracle.knapsack(&values)?;
@@ -242,7 +253,7 @@ mod tests {
             let drawn: Vec<Vec<f64>> = (0..8).map(draw).collect();
             let mut draws = Draws::default();
             draws.add(decisions, &plan, &measured(&drawn));
-            let found = changes(decisions, &plan, &scores, &draws);
+            let found = changes(decisions, &plan, &scores, &draws, false);
             let from = |values: &[f64]| -> f64 {
                 let of = |(j, found): (usize, &f64)| {
                     let chosen = 3 * (j / 3) + plan[j / 3] as usize;
@@ -254,6 +265,17 @@ mod tests {
         }
         assert!(distances[0][0] < 1e-6 && distances[0][1] > 0.1, "{distances:?}");
         assert!(distances[1][1] < 0.1 * distances[1][0], "{distances:?}");
+    }
+
+    #[test]
+    fn one_draw_is_believed_where_all_are_alike() {
+        let problem = problem(&Spec { groups: 2, options: 2, ..Spec::default() });
+        let decisions = problem.decisions();
+        let mut draws = Draws::default();
+        draws.add(decisions, &[0, 0], &measured(&[vec![0.0, 5.0, 0.0, -3.0]]));
+        let found = |alike| changes(decisions, &[0, 0], &[2.0, 1.0, 2.0, 1.0], &draws, alike);
+        assert_eq!(found(true), [0.0, 5.0, 0.0, -3.0]);
+        assert_ne!(found(false), found(true));
     }
 
     #[test]
@@ -281,6 +303,7 @@ mod tests {
         moved.add(decisions, &to, &measured(&gradients));
         there.add(decisions, &to, &measured(&gradients));
         assert_eq!(moved.count, 6.0);
-        assert!((0..12).all(|j| (moved.mean(j).0 - there.mean(j).0).abs() < 1e-12));
+        let mean = |draws: &Draws, j| draws.mean(j, false).0;
+        assert!((0..12).all(|j| (mean(&moved, j) - mean(&there, j)).abs() < 1e-12));
     }
 }

@@ -106,7 +106,23 @@ pub(crate) struct Contest<'a> {
     head: Head,
     judges: Vec<Judge>,
     rows: Vec<Row>,
+    found: Vec<Found>,
     report: &'a mut dyn FnMut(&Row),
+}
+
+/// A plan that was found, and the work that it took.
+pub(crate) struct Found {
+    pub(crate) name: String,
+    pub(crate) plan: Assignment,
+    pub(crate) counts: Counts,
+    pub(crate) seconds: f64,
+    /// Its loss on the held-out text, if that was measured.
+    pub(crate) before: Option<f64>,
+}
+
+/// What a contender is called whose plan has tuned scales.
+pub(crate) fn tuned(name: &str) -> String {
+    format!("{name}, scales tuned")
 }
 
 /// A contender that searches.
@@ -163,12 +179,22 @@ impl<'a> Contest<'a> {
             judges.push(Judge { name, taught: Taught::new(original, batches)? });
         }
         let head = original.head()?;
-        Ok(Self { settings, field, head, judges, rows: Vec::new(), report })
+        Ok(Self { settings, field, head, judges, rows: Vec::new(), found: Vec::new(), report })
     }
 
     /// All rows so far.
     pub(crate) fn into_rows(self) -> Vec<Row> {
         self.rows
+    }
+
+    /// The plans that were found since this was asked last.
+    pub(crate) fn take_found(&mut self) -> Vec<Found> {
+        std::mem::take(&mut self.found)
+    }
+
+    /// Whether a contender of this name is asked for by name.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        !self.settings.only.is_empty() && self.wants(name)
     }
 
     /// Whether a contender of this name takes part.
@@ -266,7 +292,7 @@ impl<'a> Contest<'a> {
         course: &Course<'_>,
         entry: Entry<'_>,
     ) -> Result<Option<SearchOutcome>, BenchError> {
-        if !self.wants(entry.name) {
+        if !self.wants(entry.name) && !self.wants(&tuned(entry.name)) {
             return Ok(None);
         }
         let Entry { name, scores, known, settings, curved } = entry;
@@ -283,6 +309,9 @@ impl<'a> Contest<'a> {
         let model = models.model(&outcome.assignment)?;
         let bytes = (course.bytes)(&outcome.assignment);
         self.model(course.budget, name, bytes, &model, Some(outcome.counts), seconds)?;
+        let (name, plan, counts) = (name.to_owned(), outcome.assignment.clone(), outcome.counts);
+        let before = Some(outcome.loss_heldout);
+        self.found.push(Found { name, plan, counts, seconds, before });
         Ok(Some(outcome))
     }
 
@@ -305,9 +334,11 @@ impl<'a> Contest<'a> {
         counts: Counts,
         seconds: f64,
     ) -> Result<(), BenchError> {
-        if !self.wants(contender) {
+        if !self.wants(contender) && !self.wants(&tuned(contender)) {
             return Ok(());
         }
+        let name = contender.to_owned();
+        self.found.push(Found { name, plan: plan.clone(), counts, seconds, before: None });
         let model = self.field.models.model(plan)?;
         self.model(course.budget, contender, (course.bytes)(plan), &model, Some(counts), seconds)
     }

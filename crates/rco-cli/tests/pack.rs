@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use rco_formats::safetensors::HfFolder;
+use rco_formats::source::ReadAt;
 use serde_json::{Value, json};
 
 fn asset(name: &str) -> PathBuf {
@@ -105,7 +106,7 @@ fn a_folder_is_packed_within_its_budget_and_a_run_that_was_killed_ends_alike() {
         assert_eq!(before.unwrap(), after.unwrap(), "{name}");
     }
 
-    // The same run on one thread, killed in four stages.
+    // The same run on one thread, killed in five stages.
     let run = folder.path().join("disturbed");
     let lines = |path: PathBuf| fs::read_to_string(path).map_or(0, |text| text.lines().count());
     let logged =
@@ -126,6 +127,8 @@ fn a_folder_is_packed_within_its_budget_and_a_run_that_was_killed_ends_alike() {
     fs::write(&damaged, data).unwrap();
     killed(&|| lines(run.join("fisher.jsonl")) > 2, "sensitivities");
     killed(&|| logged("search 2/"), "search");
+    let scales = fs::canonicalize(&run).unwrap().join("scales-0-5300000.safetensors");
+    killed(&|| scales.exists(), "tuning");
     let again = folder.path().join("again");
     killed(&|| again.exists(), "reading the output");
     let second = outcome(&mut order("disturbed", "1", "again"));
@@ -266,6 +269,50 @@ fn copied(from: &Path, to: &Path, change: impl FnOnce(&mut Vec<u8>, &mut Value))
     fs::write(to.join("model.safetensors"), tensors).unwrap();
     fs::write(to.join("config.json"), config.to_string()).unwrap();
     to.to_owned()
+}
+
+#[test]
+fn tuning_changes_scales_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let order = |steps: &str, out: &str| {
+        let mut command = quantize(folder.path(), &asset("tiny-moe"));
+        command.args(["--linear-bpw", "2.5", "--run", "run", "--tuning-steps", steps, "-o", out]);
+        command.arg("--text").arg(asset("text/novels-calibration.txt"));
+        command
+    };
+    let tuned = outcome(&mut order("64", "tuned"));
+    let tuning = &tuned["tuning"];
+    let figure = |value: &Value| value.as_f64().unwrap();
+    assert_eq!((&tuning["taken"], &tuning["steps"]), (&json!(true), &json!(64)));
+    assert_eq!(tuning["before"], tuned["search"]["loss_heldout"]);
+    // Far beyond what chance can do.
+    assert!(figure(&tuning["after"]) < 0.9 * figure(&tuning["before"]), "{tuning}");
+    assert!((figure(&tuned["kl_mean"]["value"]) / figure(&tuning["after"]) - 1.0).abs() < 1e-3);
+
+    // Another run does not go on where tuning is not wanted; what was searched is the same.
+    let (code, _, err) = run(&mut order("0", "plain"));
+    assert_ne!(code, 0);
+    assert!(err.contains("tuning_steps"), "{err}");
+    fs::remove_file(folder.path().join("run/run.json")).unwrap();
+    let plain = outcome(&mut order("0", "plain"));
+    assert_eq!((&tuned["plan"], &tuned["bytes"]), (&plain["plan"], &plain["bytes"]));
+    assert!(plain["tuning"].is_null());
+    let [tuned, plain] =
+        ["tuned", "plain"].map(|name| HfFolder::open(folder.path().join(name)).unwrap());
+    let mut changed = 0;
+    for (_, tensor) in tuned.tensors() {
+        let read = |folder: &HfFolder| {
+            let data = folder.data(&tensor.name).unwrap();
+            let mut bytes = vec![0; data.size() as usize];
+            data.read_exact_at(&mut bytes, 0).unwrap();
+            bytes
+        };
+        if read(&tuned) != read(&plain) {
+            assert!(tensor.name.ends_with(".weight_scale"), "{}", tensor.name);
+            changed += 1;
+        }
+    }
+    assert!(changed > 100, "{changed}");
 }
 
 /// Windows for second moments come on top of those that the search learns from, where there is

@@ -29,6 +29,8 @@ pub enum Purpose {
     Fisher = 8,
     /// Order of texts and windows.
     Text = 9,
+    /// Order of windows that scales are tuned on.
+    Tuning = 10,
 }
 
 /// A stream of random numbers.

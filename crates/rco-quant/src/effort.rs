@@ -42,6 +42,7 @@ impl Effort {
             strains: 6,
             descend: 3,
             draws: 10,
+            tuned: 192,
             steps: 8,
             refine: 40,
             polish: 16,
@@ -59,6 +60,7 @@ impl Effort {
                 strains: 2,
                 descend: 1,
                 draws: 3,
+                tuned: 16,
                 steps: 3,
                 refine: 4,
                 polish: 4,
@@ -75,6 +77,7 @@ impl Effort {
                 strains: 4,
                 descend: 2,
                 draws: 8,
+                tuned: 64,
                 steps: 4,
                 refine: 20,
                 polish: 6,
@@ -92,6 +95,7 @@ impl Effort {
                 strains: 8,
                 descend: 4,
                 draws: 10,
+                tuned: 768,
                 steps: 64,
                 refine: 160,
                 polish: 96,
@@ -138,6 +142,8 @@ pub struct WorkPlan {
     pub descend: u64,
     /// Gradients that are taken for each of them.
     pub draws: u64,
+    /// Steps in which scales of packed matrices are tuned, one gradient on one window each.
+    pub tuned: u64,
     /// Steps of RCO, one gradient each.
     pub steps: u64,
     /// Plans measured to correct the sensitivities.

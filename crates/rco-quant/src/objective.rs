@@ -316,13 +316,7 @@ impl<'a> PlanLoss<'a> {
         taught: &Taught,
         batches: impl Iterator<Item = usize>,
     ) -> Result<f64, QuantError> {
-        let model = self.candidates.model(plan)?;
-        let (mut sum, mut tokens) = (0.0, 0);
-        for report in self.teacher.losses(&model, taught, batches)? {
-            sum += report.tokens.iter().map(|t| t.loss).sum::<f64>();
-            tokens += report.tokens.len();
-        }
-        Ok(sum / tokens.max(1) as f64)
+        Ok(self.teacher.mean(&self.candidates.model(plan)?, taught, batches)?)
     }
 
     fn gradient(&self, plan: &Assignment, draw: Draw) -> Result<Evaluation, QuantError> {

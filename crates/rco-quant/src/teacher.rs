@@ -65,6 +65,24 @@ impl Teacher {
         kl(&self.head, model, taught, batches)
     }
 
+    /// Mean KL of a token of some batches.
+    ///
+    /// # Errors
+    /// Whatever the model meets.
+    pub fn mean(
+        &self,
+        model: &Model,
+        taught: &Taught,
+        batches: impl IntoIterator<Item = usize>,
+    ) -> Result<f64, ModelError> {
+        let (mut sum, mut tokens) = (0.0, 0);
+        for report in self.losses(model, taught, batches)? {
+            sum += report.tokens.iter().map(|t| t.loss).sum::<f64>();
+            tokens += report.tokens.len();
+        }
+        Ok(sum / tokens.max(1) as f64)
+    }
+
     /// KL of `model` on a batch, and its gradient.
     ///
     /// # Errors
@@ -77,6 +95,21 @@ impl Teacher {
         visitor: &mut dyn GradientVisitor,
     ) -> Result<LossReport, ModelError> {
         let (batch, hidden) = &taught.batches[n];
+        model.gradient(batch, Target::Teacher { head: &self.head, hidden }, visitor)
+    }
+
+    /// KL of `model` on a batch that `original` has yet to read, and its gradient.
+    ///
+    /// # Errors
+    /// Whatever the models or the visitor meet.
+    pub fn gradient_on(
+        &self,
+        original: &Model,
+        model: &Model,
+        batch: &Batch,
+        visitor: &mut dyn GradientVisitor,
+    ) -> Result<LossReport, ModelError> {
+        let hidden = &original.hidden(batch)?;
         model.gradient(batch, Target::Teacher { head: &self.head, hidden }, visitor)
     }
 }

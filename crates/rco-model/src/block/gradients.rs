@@ -124,6 +124,34 @@ impl WeightGradient<'_> {
         sources.iter().map(|s| self.dot_difference(&s.load(self.key)?.values)).collect()
     }
 
+    /// `Σ gradient · weight` over each `group` columns of each row, row after row: the derivative
+    /// of the loss by the logarithm of what the group is multiplied with. Summed in f64.
+    ///
+    /// # Errors
+    /// [`ModelError::WrongLength`] if the group does not divide the columns.
+    pub fn group_products(&self, group: usize) -> Result<Vec<f32>, ModelError> {
+        let columns = self.shape().last().copied().unwrap_or(0);
+        if group == 0 || !columns.is_multiple_of(group) {
+            let (name, shape) = (self.key.to_string(), self.shape().to_vec());
+            return Err(ModelError::WrongLength { name, shape, found: group });
+        }
+        let dot = |(g, w): (&[f32], &[f32])| {
+            g.iter().zip(w).map(|(g, w)| f64::from(*g) * f64::from(*w)).sum::<f64>() as f32
+        };
+        let fast = floats([&self.gradient, self.weight], |[g, w]| {
+            g.par_chunks(group).zip(w.par_chunks(group)).map(dot).collect()
+        })?;
+        if let Some(products) = fast {
+            return Ok(products);
+        }
+        let host = |t: &Tensor| -> Result<Vec<f32>, ModelError> {
+            let t = t.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+            Ok(t.flatten_all()?.to_vec1()?)
+        };
+        let (g, w) = (host(&self.gradient)?, host(self.weight)?);
+        Ok(g.chunks(group).zip(w.chunks(group)).map(dot).collect())
+    }
+
     /// `⟨gradient, option − weight⟩`: the derivative of the loss when the weight moves to
     /// `option`, which holds the values row after row. Summed in f64.
     ///

@@ -43,6 +43,18 @@ impl FloatType {
         }
     }
 
+    /// Writes values of this type, little-endian; others are rounded to it.
+    pub fn narrow(self, values: &[f32], out: &mut Vec<u8>) {
+        match self {
+            Self::F32 => out.extend(values.iter().flat_map(|x| x.to_le_bytes())),
+            Self::Bf16 => {
+                let high = |x: &f32| ((to_bf16(*x).to_bits() >> 16) as u16).to_le_bytes();
+                out.extend(values.iter().flat_map(high));
+            }
+            Self::F16 => out.extend(values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes())),
+        }
+    }
+
     /// Rounds a value to the nearest of this type, halves to even.
     #[allow(clippy::inline_always, reason = "callers compile it for several machines")]
     #[inline(always)]
@@ -118,6 +130,18 @@ mod tests {
             let mut all = values;
             of(dtype).round_all(&mut all);
             assert_eq!(all, values.map(|x| of(dtype).round(x)));
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_what_was_rounded() {
+        let values = [1.0, -2.5, 0.1, -7.3e-6, 3.0e4, f32::INFINITY];
+        for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
+            let float = FloatType::of(dtype).unwrap();
+            let (mut bytes, mut read) = (Vec::new(), [0.0; 6]);
+            float.narrow(&values, &mut bytes);
+            float.widen(&bytes, &mut read);
+            assert_eq!(read, values.map(|x| float.round(x)), "{dtype:?}");
         }
     }
 

@@ -126,6 +126,44 @@ impl PackedMatrix {
         self.float.dtype()
     }
 
+    /// The same.
+    pub fn float(&self) -> FloatType {
+        self.float
+    }
+
+    /// Number of its groups, each of which has a scale.
+    pub fn groups(&self) -> usize {
+        let [rows, columns] = self.shape;
+        rows * (columns / self.scheme.group())
+    }
+
+    /// The scales, one for each group of each row.
+    ///
+    /// # Errors
+    /// A failed read.
+    pub fn read_scales(&self) -> Result<Vec<f32>, ModelError> {
+        let count = self.groups();
+        let width = (self.dtype().bits() / 8) as usize;
+        let mut scales = vec![0.0; count];
+        self.float.widen(&self.read(&*self.scales, 0, count * width)?, &mut scales);
+        Ok(scales)
+    }
+
+    /// The same codes with other scales, whose bytes lie as those of this matrix do.
+    ///
+    /// # Errors
+    /// Another number of bytes.
+    pub fn with_scales(&self, scales: Arc<dyn ReadAt>) -> Result<Self, ModelError> {
+        if scales.size() != self.scales.size() {
+            let name = format!("{}.{}", self.name, PackedPart::Scales.suffix());
+            let [rows, columns] = self.shape;
+            let shape = vec![rows, columns / self.scheme.group()];
+            let found = (scales.size() / (self.dtype().bits() / 8)) as usize;
+            return Err(ModelError::WrongLength { name, shape, found });
+        }
+        Ok(Self { scales, ..self.clone() })
+    }
+
     fn read(&self, from: &dyn ReadAt, start: usize, len: usize) -> Result<Vec<u8>, ModelError> {
         let mut bytes = vec![0; len];
         from.read_exact_at(&mut bytes, start as u64).map_err(|source| ModelError::ReadFailed {

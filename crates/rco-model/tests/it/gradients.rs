@@ -256,6 +256,61 @@ fn squares_of_options_add_up_over_the_weights_of_a_slot() {
     assert_eq!(both[0], 0.0);
 }
 
+/// Keeps the products of one weight's gradient over groups of columns.
+struct Groups(WeightKey, usize, Vec<f32>);
+
+impl GradientVisitor for Groups {
+    fn wants(&self, key: WeightKey) -> bool {
+        key == self.0
+    }
+
+    fn visit(&mut self, gradient: &WeightGradient<'_>) -> Result<(), ModelError> {
+        assert!(gradient.group_products(0).is_err() && gradient.group_products(7).is_err());
+        self.2 = gradient.group_products(self.1)?;
+        Ok(())
+    }
+}
+
+#[test]
+fn products_over_groups_are_derivatives_by_what_groups_are_multiplied_with() {
+    let (config, source) = open(&fixture("qwen3_moe"));
+    let weights = in_memory(&config, &*source);
+    let batch = short(&expected("qwen3_moe").0);
+    for key in [WeightKey::block(1, WeightKind::Output), WeightKey::expert(0, 2, WeightKind::Gate)]
+    {
+        let weight = weights.load(key).unwrap();
+        let columns = weight.shape[1];
+        let group = columns / 4;
+        let products = |settings| {
+            let model = Model::new(config.clone(), Arc::new(weights.clone()), settings).unwrap();
+            let mut groups = Groups(key, group, Vec::new());
+            model.gradient(&batch, Target::NextToken, &mut groups).unwrap();
+            groups.2
+        };
+        let (double, single) = (products(DOUBLE), products(Settings::default()));
+        assert_eq!(double.len(), 4 * weight.shape[0]);
+        let largest = double.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+        for (at, (a, b)) in double.iter().zip(&single).enumerate() {
+            assert!((a - b).abs() < 1e-4 * largest, "{key} {at}: {a} {b}");
+        }
+        // The largest, by central differences.
+        let at = double.iter().position(|x| x.abs() == largest).unwrap();
+        let loss = |h: f32| {
+            let mut moved = weight.clone();
+            for w in &mut moved.values[at * group..(at + 1) * group] {
+                *w *= 1.0 + h;
+            }
+            let mut weights = weights.clone();
+            weights.insert(key, moved).unwrap();
+            let model = Model::new(config.clone(), Arc::new(weights), DOUBLE).unwrap();
+            model.loss(&batch, Target::NextToken).unwrap().mean
+        };
+        let numeric = (loss(1e-3) - loss(-1e-3)) / 2e-3;
+        let found = f64::from(double[at]);
+        assert!((found - numeric).abs() < 1e-3 * numeric.abs(), "{key}: {found} {numeric}");
+    }
+}
+
 /// Wants one weight only.
 struct Only(WeightKey, Vec<WeightKey>);
 

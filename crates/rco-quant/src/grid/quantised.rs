@@ -5,6 +5,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 use rco_formats::compressed_tensors::{PackedPart, pack};
 use rco_formats::safetensors::Dtype;
+use rco_model::weights::FloatType;
 
 use super::error::GridError;
 use super::fit::{Fit, Step};
@@ -53,18 +54,8 @@ impl Quantised {
                 }
             }
             PackedPart::Scales => {
-                for step in &self.steps {
-                    match scale {
-                        Dtype::Bf16 => {
-                            let high = (step.scale.to_bits() >> 16) as u16;
-                            out.extend_from_slice(&high.to_le_bytes());
-                        }
-                        Dtype::F16 => {
-                            out.extend_from_slice(&half::f16::from_f32(step.scale).to_le_bytes());
-                        }
-                        _ => out.extend_from_slice(&step.scale.to_le_bytes()),
-                    }
-                }
+                let scales: Vec<f32> = self.steps.iter().map(|step| step.scale).collect();
+                FloatType::of(scale).unwrap_or(FloatType::F32).narrow(&scales, &mut out);
             }
             PackedPart::ZeroPoints => {
                 let columns: Vec<Vec<u8>> = (0..groups)

@@ -16,8 +16,8 @@ use crate::objective::PlanModels;
 
 /// A model whose matrices may take several forms.
 pub struct FolderModels {
-    config: Arc<ModelConfig>,
-    source: Arc<dyn WeightSource>,
+    pub(super) config: Arc<ModelConfig>,
+    pub(super) source: Arc<dyn WeightSource>,
     settings: Settings,
     keys: Vec<WeightKey>,
     /// `sources[matrix][form]`: where the weight is found in that form.

@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use rco_formats::atomic::{WriteOptions, write_bytes};
 use rco_formats::compressed_tensors::{CONFIG_KEY, quantization_config};
-use rco_formats::safetensors::{Dtype, SafetensorsWriter};
+use rco_formats::safetensors::SafetensorsWriter;
 use rco_formats::source::ReadAt;
 use rco_model::weights::PackedMatrix;
 use serde_json::json;
 
-use super::database::OptionDatabase;
 use super::error::PackedError;
-use super::menu::{Form, Menu};
+use super::menu::{Form, Linear, Menu};
 use super::settings::{Output, PackSettings};
 use super::sizes::metadata;
 use super::source::Source;
@@ -43,14 +42,14 @@ pub(super) fn shard_bytes(source: &Source, settings: &PackSettings) -> Option<u6
 }
 
 impl FolderPlan {
-    /// The folder with matrices in these forms.
+    /// The folder with matrices in these forms, each as `matrix_of` has it.
     ///
     /// # Errors
-    /// A form that the database lacks.
-    pub(super) fn new(
+    /// A form that it lacks.
+    pub(super) fn new<'a>(
         source: &Source,
         menu: &Menu,
-        database: &OptionDatabase,
+        matrix_of: &dyn Fn(&Linear, Form) -> Option<&'a PackedMatrix>,
         forms: &[Form],
         settings: &PackSettings,
         plan_sha256: &str,
@@ -85,7 +84,7 @@ impl FolderPlan {
                 path: module.into(),
                 problem: format!("there is no form {form}"),
             };
-            let matrix = database.matrix(linear, form).ok_or_else(missing)?;
+            let matrix = matrix_of(linear, form).ok_or_else(missing)?;
             match settings.format {
                 Output::FakeQuant => {
                     let values = Values::new(matrix.clone());
@@ -184,16 +183,9 @@ impl ReadAt for Values {
         let (first, last) = (offset / self.row, end.div_ceil(self.row));
         let mut values = vec![0.0; (last - first) as usize * self.matrix.shape()[1]];
         self.matrix.read_rows(first as usize, &mut values).map_err(io::Error::other)?;
+        let mut bytes = Vec::with_capacity(values.len() * 4);
         // The values have been rounded to the type: nothing is lost here.
-        let bytes: Vec<u8> = match self.matrix.dtype() {
-            Dtype::Bf16 => {
-                values.iter().flat_map(|x| ((x.to_bits() >> 16) as u16).to_le_bytes()).collect()
-            }
-            Dtype::F16 => {
-                values.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect()
-            }
-            _ => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        };
+        self.matrix.float().narrow(&values, &mut bytes);
         let skip = (offset - first * self.row) as usize;
         buf.copy_from_slice(&bytes[skip..skip + buf.len()]);
         Ok(())

@@ -19,8 +19,9 @@ use super::error::PackedError;
 use super::folder::{FolderPlan, shard_bytes, written_plan};
 use super::foreign::ForeignFolder;
 use super::known;
-use super::menu::{Form, Menu};
+use super::menu::{Form, Linear, Menu};
 use super::price::{RulePrice, prices};
+use super::scales::{TunedScales, TuningOutcome};
 use super::settings::{Limit, PackSettings};
 use super::sizes::Sizes;
 use super::source::Source;
@@ -62,6 +63,8 @@ pub struct PackPrepared {
     pub models: FolderModels,
     /// The original on the texts.
     pub teacher: Teacher,
+    /// Windows that scales are tuned on: all but those that only choose and report.
+    pub windows: Vec<Vec<u32>>,
     /// Scores of all options in the flat order.
     pub scores: Vec<f64>,
     /// What all of this was made from.
@@ -91,6 +94,8 @@ pub struct FolderOutcome {
     pub plan: Vec<(String, String)>,
     /// The search.
     pub search: SearchOutcome,
+    /// How its scales were tuned, if they were.
+    pub tuning: Option<TuningOutcome>,
     /// What the rules of the runtime cost, by the scores that the search starts from.
     pub rules: Vec<RulePrice>,
     /// Experts that saw too few tokens and were rounded to the nearest.
@@ -298,7 +303,8 @@ impl PackJob {
         let samples = &file.samples()[..wanted as usize];
         let scores = fisher::scores(samples, &errors, models.offsets());
         let origin = of_samples;
-        Ok(PackPrepared { source_sha256, database, models, teacher, scores, origin })
+        let windows = texts.all();
+        Ok(PackPrepared { source_sha256, database, models, teacher, windows, scores, origin })
     }
 
     /// Searches a plan for every order.
@@ -339,28 +345,45 @@ impl PackJob {
         linears.map(|(n, linear)| linear.forms[plan.option(n)]).collect()
     }
 
-    /// SHA-256 of a plan: of a line `module form` for each matrix.
-    fn plan_sha256(&self, forms: &[Form]) -> String {
+    /// SHA-256 of a plan: of a line `module form` for each matrix, and of one for tuned scales.
+    fn plan_sha256(&self, forms: &[Form], tuned: Option<&TunedScales>) -> String {
         let mut text = String::new();
         for (linear, form) in self.menu.linears.iter().zip(forms) {
             let _ = writeln!(text, "{} {form}", linear.module);
         }
+        if let Some(scales) = tuned.and_then(|tuned| tuned.sha256.as_ref()) {
+            let _ = writeln!(text, "scales {scales}");
+        }
         sha256(text.as_bytes())
     }
 
-    /// Writes the folder of every order, reads it again and compares it with the original.
+    /// Tunes the scales of every plan, writes its folder, reads it again and compares it with the
+    /// original.
     ///
     /// # Errors
-    /// A plan above its budget, and whatever writing and checking meet.
+    /// A plan above its budget, and whatever tuning, writing and checking meet.
     pub fn build(
         &self,
         prepared: &PackPrepared,
         plans: &[SearchOutcome],
+        folder: &Path,
         reporter: &mut dyn Reporter,
     ) -> Result<PackOutcome, PackedError> {
         let mut folders = Vec::with_capacity(plans.len());
         for (n, search) in plans.iter().enumerate() {
-            folders.push(self.build_one(n, prepared, search, reporter)?);
+            let plan = &search.assignment;
+            let tuned = match self.settings.tuning_steps() {
+                0 => None,
+                _ => Some(self.tune(
+                    n,
+                    prepared,
+                    plan,
+                    Some(search.loss_heldout),
+                    folder,
+                    reporter,
+                )?),
+            };
+            folders.push(self.build_one(n, prepared, search, tuned.as_ref(), reporter)?);
         }
         Ok(PackOutcome {
             source_sha256: prepared.source_sha256.clone(),
@@ -374,6 +397,7 @@ impl PackJob {
         n: usize,
         prepared: &PackPrepared,
         search: &SearchOutcome,
+        tuned: Option<&TunedScales>,
         reporter: &mut dyn Reporter,
     ) -> Result<FolderOutcome, PackedError> {
         let (budget, sizes) = &self.budgets[n];
@@ -381,9 +405,13 @@ impl PackJob {
         let Self { settings, source, menu, .. } = self;
         let PackPrepared { database, .. } = prepared;
         let forms = self.forms(&search.assignment);
-        let plan_sha256 = self.plan_sha256(&forms);
+        let plan_sha256 = self.plan_sha256(&forms, tuned);
+        let matrix = |linear: &Linear, form| {
+            let tuned = tuned.and_then(|tuned| tuned.matrix(&linear.module));
+            tuned.or_else(|| database.matrix(linear, form))
+        };
         let plan = |settings: &PackSettings| {
-            FolderPlan::new(source, menu, database, &forms, settings, &plan_sha256)
+            FolderPlan::new(source, menu, &matrix, &forms, settings, &plan_sha256)
         };
         let folder = plan(settings)?;
         let packed = PackSettings { format: super::Output::CompressedTensors, ..settings.clone() };
@@ -403,7 +431,8 @@ impl PackJob {
             let problem = format!("{predicted} bytes were predicted, {written_bytes} written");
             return Err(PackedError::Differs { path: path.clone(), problem });
         }
-        let summary = check(path, prepared, search.loss_heldout, reporter)?;
+        let expected = tuned.map_or(search.loss_heldout, TunedScales::loss);
+        let summary = check(path, prepared, expected, reporter)?;
         let weights: u64 = source.folder().tensors().map(|(_, t)| t.elements()).sum();
         let names = menu.linears.iter().map(|linear| linear.module.clone());
         Ok(FolderOutcome {
@@ -417,6 +446,7 @@ impl PackJob {
             plan_sha256,
             plan: names.zip(forms.iter().map(ToString::to_string)).collect(),
             search: search.clone(),
+            tuning: tuned.map(|tuned| tuned.outcome.clone()),
             rules: prices(menu, sizes, *budget, &prepared.scores)?,
             nearest: database.too_few(menu),
             summary,

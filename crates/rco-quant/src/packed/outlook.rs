@@ -132,6 +132,8 @@ impl PackJob {
             + CHOICE * work.heldout as u64;
         let passes = work.moments + work.packed + work.heldout;
         let once = passes as u64 + GRADIENT * work.fisher_packed();
+        let tuned = self.settings.tuning_steps();
+        let per_order = per_order + (GRADIENT + 1) * tuned + 2 * work.heldout as u64;
         let tokens = window * (once + per_order * orders);
         let linears = &self.menu.linears;
         // Each gradient reads a matrix in all of its forms, each plan in one.
@@ -140,7 +142,8 @@ impl PackJob {
         let columns: f64 = linears.iter().map(|l| in_forms(l) * l.columns as f64).sum();
         let gradients = (work.fisher_packed() + orders * steps) as f64;
         // A strain reads it in one and as it is.
-        let plain = (orders * (plans + CHOICE + 2 * strains)) as f64 * self.menu.weights() as f64;
+        let plain = orders * (plans + CHOICE + 2 * (strains + tuned));
+        let plain = plain as f64 * self.menu.weights() as f64;
         (2.0 * weights as f64 * tokens as f64 + 2.0 * columns) / SPEED
             + formed / ROUNDED
             + (gradients * formed + plain) / DECODED

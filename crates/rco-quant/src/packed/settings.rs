@@ -99,6 +99,13 @@ pub struct Order {
     pub output: PathBuf,
 }
 
+impl PackSettings {
+    /// Steps in which the scales of the plan are fitted to the loss.
+    pub fn tuning_steps(&self) -> u64 {
+        self.tuning.unwrap_or_else(|| self.effort.plan().tuned)
+    }
+}
+
 /// What a job is asked to do.
 #[derive(Debug, Clone)]
 pub struct PackSettings {
@@ -122,6 +129,9 @@ pub struct PackSettings {
     pub options: Vec<PathBuf>,
     /// The runtime.
     pub runtime: Runtime,
+    /// Steps in which the scales of the plan are fitted to the loss, 0 for none; `None` takes what
+    /// the effort says.
+    pub tuning: Option<u64>,
     /// What is written.
     pub format: Output,
     /// Most bytes of tensors in a file; `None` writes several only where the source has

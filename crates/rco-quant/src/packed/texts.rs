@@ -76,11 +76,21 @@ impl Texts {
         batches(&self.moments, together)
     }
 
+    /// All windows but those that only choose and report.
+    pub(super) fn all(&self) -> Vec<Vec<u32>> {
+        let searched: &[_] = if self.are_shared() { &[] } else { &self.calibration };
+        searched.iter().chain(&self.moments).cloned().collect()
+    }
+
+    /// Whether search and second moments have no windows of their own.
+    fn are_shared(&self) -> bool {
+        self.moments.starts_with(&self.calibration)
+    }
+
     /// How many windows there are and how many would be best, where the text has too few for the
     /// search and the second moments to have windows of their own.
     pub(super) fn too_few(&self, work: &WorkPlan) -> Option<(usize, usize)> {
-        let shared = self.moments.starts_with(&self.calibration);
-        let found = self.moments.len() + if shared { 0 } else { self.calibration.len() };
+        let found = self.moments.len() + if self.are_shared() { 0 } else { self.calibration.len() };
         let best = work.packed + work.moments;
         (found < best).then_some((found, best))
     }

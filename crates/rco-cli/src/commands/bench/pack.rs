@@ -53,6 +53,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "export")]
     plans: Vec<PathBuf>,
 
+    /// Steps in which scales are tuned [default: by effort]
+    #[arg(long, value_name = "N")]
+    tuning_steps: Option<u64>,
+
     #[command(flatten)]
     contest: ContestFlags,
 }
@@ -70,6 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         nearest: false,
         options: Vec::new(),
         runtime: args.runtime,
+        tuning: args.tuning_steps,
         format: Output::default(),
         shard: None,
         effort: args.contest.effort,

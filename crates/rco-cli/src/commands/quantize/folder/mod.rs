@@ -70,7 +70,7 @@ fn take(
 ) -> Result<PackOutcome, CliError> {
     let prepared = job.prepare(dir, reporter)?;
     let plans = job.search(&prepared, dir, reporter)?;
-    let outcome = job.build(&prepared, &plans, reporter)?;
+    let outcome = job.build(&prepared, &plans, dir, reporter)?;
     write_plan(&folder.plan(), &outcome)?;
     Ok(outcome)
 }
@@ -88,6 +88,7 @@ fn write_plan(path: &Path, outcome: &PackOutcome) -> Result<(), CliError> {
                 "bytes": folder.bytes,
                 "sha256": folder.plan_sha256,
                 "heldout_kl": folder.search.loss_heldout,
+                "tuning": folder.tuning,
                 "method": folder.search.method,
                 "found_by": folder.search.origin,
                 "plan": plan,
@@ -120,6 +121,7 @@ fn describe(job: &PackJob) -> Result<Description, CliError> {
         "damping": settings.factor.damping,
         "act_order": settings.factor.act_order,
         "nearest": settings.nearest,
+        "tuning_steps": settings.tuning_steps(),
         "runtime": settings.runtime,
         "shard": settings.shard,
         "effort": settings.effort,

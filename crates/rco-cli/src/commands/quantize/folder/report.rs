@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use rco_core::search::Candidate;
-use rco_quant::packed::{FolderOutcome, Output, PackOutcome, PackOutlook, PackSettings, RulePrice};
+use rco_quant::packed::{
+    FolderOutcome, Output, PackOutcome, PackOutlook, PackSettings, RulePrice, TuningOutcome,
+};
 
 use crate::error::CliError;
 use crate::number::{amount, count, duration, percent};
@@ -76,6 +78,17 @@ fn priced(price: &RulePrice) -> String {
     format!("{much} ({without:.6} to {with:.6})")
 }
 
+/// What tuning has done.
+fn tuned(tuning: &TuningOutcome) -> String {
+    let TuningOutcome { steps, before, after, taken, .. } = tuning;
+    let steps = count(*steps, "step");
+    if *taken {
+        format!("tuned in {steps}: held-out KL {before:.6} before, {after:.6} now")
+    } else {
+        format!("as rounding chose them: after {steps} held-out KL was {after:.6}, not {before:.6}")
+    }
+}
+
 /// What was made.
 pub(super) fn outcome(out: &mut Out, outcome: &PackOutcome, plan: bool) -> Result<(), CliError> {
     outcome.folders.iter().try_for_each(|folder| one(out, outcome, folder, plan))
@@ -106,6 +119,9 @@ fn one(
     out.field("held-out KL", format!("{kl:.6} ± {error:.6} nats a token, read again"))?;
     out.field("same top", format!("{:.2} %", 100.0 * summary.same_top.value))?;
     out.field("found by", format!("{}, {}", search.method, search.origin))?;
+    if let Some(tuning) = &folder.tuning {
+        out.field("scales", tuned(tuning))?;
+    }
     for price in &folder.rules {
         out.field("rule", format!("{}: {}", price.rule, priced(price)))?;
     }

@@ -68,9 +68,38 @@ impl Stream {
         ((u128::from(self.0.next_u64()) * n as u128) >> 64) as usize
     }
 
+    /// `0..n` in a random order (Fisher and Yates).
+    pub fn order(&mut self, n: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..n).collect();
+        for i in (1..n).rev() {
+            order.swap(i, self.below(i + 1));
+        }
+        order
+    }
+
     /// Standard normal (Box-Muller, one of the pair).
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * self.uniform().ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Purpose, stream};
+
+    #[test]
+    fn an_order_has_everything_once_and_is_that_of_its_stream() {
+        for n in [0, 1, 2, 37] {
+            let order = stream(5, Purpose::Tuning, 3).order(n);
+            assert_eq!(order, stream(5, Purpose::Tuning, 3).order(n));
+            let mut sorted = order;
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..n).collect::<Vec<_>>());
+        }
+        // All six orders of three come up.
+        let orders: std::collections::BTreeSet<_> =
+            (0..100).map(|n| stream(5, Purpose::Tuning, n).order(3)).collect();
+        assert_eq!(orders.len(), 6);
     }
 }

@@ -302,12 +302,7 @@ impl<'a> PlanLoss<'a> {
     fn batch_of(&self, draw: Draw) -> usize {
         let count = self.teacher.calibration.len() as u64;
         let (pass, place) = (draw.0 / count, draw.0 % count);
-        let mut order: Vec<usize> = (0..count as usize).collect();
-        let mut random = stream(self.seed, Purpose::Draw, pass);
-        for i in (1..order.len()).rev() {
-            order.swap(i, random.below(i + 1));
-        }
-        order[place as usize]
+        stream(self.seed, Purpose::Draw, pass).order(count as usize)[place as usize]
     }
 
     fn mean(

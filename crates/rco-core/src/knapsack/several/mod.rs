@@ -179,6 +179,10 @@ impl Several {
     }
 
     /// An upper bound of the optimum, and a better incumbent where one is found.
+    #[cfg_attr(
+        not(feature = "highs"),
+        expect(clippy::unnecessary_wraps, reason = "only the solver of the core fails")
+    )]
     fn prove(
         &mut self,
         offsets: &[usize],

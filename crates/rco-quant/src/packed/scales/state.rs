@@ -113,10 +113,11 @@ mod tests {
         matrices
     }
 
-    fn kept(matrices: &[MatrixScales]) -> Vec<(Vec<f32>, Vec<f32>, Vec<f32>, u32)> {
+    /// Factors, moments and updates of matrices, one after the other.
+    fn kept(matrices: &[MatrixScales]) -> Vec<f32> {
         let of =
-            |m: &MatrixScales| (m.factors.clone(), m.first.clone(), m.second.clone(), m.updates);
-        matrices.iter().map(of).collect()
+            |m: &MatrixScales| [&m.factors[..], &m.first, &m.second, &[m.updates as f32]].concat();
+        matrices.iter().flat_map(of).collect()
     }
 
     #[test]

@@ -209,19 +209,12 @@ impl Tuning<'_> {
 
     /// The window of a step: each pass through the text takes them in another order.
     fn batch(&self, step: u64) -> Result<Batch, ModelError> {
-        let count = self.prepared.windows.len() as u64;
-        let (pass, place) = (step / count.max(1), step % count.max(1));
-        let mut order: Vec<usize> = (0..self.prepared.windows.len()).collect();
-        let mut random = stream(self.seed(), Purpose::Tuning, pass);
-        for i in (1..order.len()).rev() {
-            order.swap(i, random.below(i + 1));
-        }
-        let windows: Vec<_> = order
-            .get(place as usize)
-            .map(|&n| self.prepared.windows[n].clone())
-            .into_iter()
-            .collect();
-        Batch::new(&windows)
+        let windows = &self.prepared.windows;
+        let count = windows.len().max(1) as u64;
+        let (pass, place) = (step / count, step % count);
+        let order = stream(self.seed(), Purpose::Tuning, pass).order(windows.len());
+        let window = order.get(place as usize).and_then(|&n| windows.get(n..=n));
+        Batch::new(window.unwrap_or_default())
     }
 
     fn heldout(&self, model: &Model) -> Result<f64, QuantError> {

@@ -192,9 +192,12 @@ impl<'a> Contest<'a> {
         std::mem::take(&mut self.found)
     }
 
-    /// Whether a contender of this name is asked for by name.
-    pub(crate) fn names(&self, name: &str) -> bool {
-        !self.settings.only.is_empty() && self.wants(name)
+    /// Whether the plan of a contender takes part with tuned scales: where `by_default`, if its
+    /// name does; any other, if it is asked for by what its own name does not have.
+    pub(crate) fn wants_tuned(&self, name: &str, by_default: bool) -> bool {
+        let with = tuned(name);
+        let asked = |part: &String| with.contains(part) && (by_default || !name.contains(part));
+        (by_default && self.wants(name)) || self.settings.only.iter().any(asked)
     }
 
     /// Whether a contender of this name takes part.
@@ -315,14 +318,18 @@ impl<'a> Contest<'a> {
         Ok(Some(outcome))
     }
 
-    /// Measures a plan that needed no search.
+    /// Measures a plan that needed no search, or is a part of another.
     pub(crate) fn plan(
         &mut self,
         course: &Course<'_>,
         contender: &str,
         plan: &Assignment,
     ) -> Result<(), BenchError> {
-        self.found(course, contender, plan, Counts::default(), 0.0)
+        if !self.wants(contender) {
+            return Ok(());
+        }
+        let (model, counts) = (self.field.models.model(plan)?, Some(Counts::default()));
+        self.model(course.budget, contender, (course.bytes)(plan), &model, counts, 0.0)
     }
 
     /// Measures a plan that was found somewhere else by so much work.
@@ -337,10 +344,11 @@ impl<'a> Contest<'a> {
         if !self.wants(contender) && !self.wants(&tuned(contender)) {
             return Ok(());
         }
+        let model = self.field.models.model(plan)?;
+        self.model(course.budget, contender, (course.bytes)(plan), &model, Some(counts), seconds)?;
         let name = contender.to_owned();
         self.found.push(Found { name, plan: plan.clone(), counts, seconds, before: None });
-        let model = self.field.models.model(plan)?;
-        self.model(course.budget, contender, (course.bytes)(plan), &model, Some(counts), seconds)
+        Ok(())
     }
 
     /// Measures a model on all texts.

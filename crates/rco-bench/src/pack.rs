@@ -113,11 +113,9 @@ pub fn run(
         contest.searches(&course, &errors, job.known(order))?;
         for found in contest.take_found() {
             let Found { plan, mut counts, seconds, before, .. } = found;
-            let name = tuned(&found.name);
             // Each takes its time: by default those that are compared.
             let theirs = theirs.iter().any(|(_, theirs)| theirs.contender == found.name);
-            let by_default = contest.wants(&name) && (theirs || found.name == command);
-            if !by_default && !contest.names(&name) {
+            if !contest.wants_tuned(&found.name, theirs || found.name == command) {
                 continue;
             }
             let begun = Instant::now();
@@ -126,6 +124,7 @@ pub fn run(
             let scales = job.tune(order, &prepared, &plan, before, &run, reporter)?;
             let seconds = seconds + begun.elapsed().as_secs_f64();
             counts.gradients += scales.outcome.steps;
+            let name = tuned(&found.name);
             contest.model(budget, &name, bytes(&plan), scales.model(), Some(counts), seconds)?;
         }
     }

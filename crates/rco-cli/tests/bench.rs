@@ -78,6 +78,14 @@ fn files_of_one_size() {
 #[test]
 fn packed_folders_of_one_width() {
     check(&rows("pack", "tiny-moe", ["--linear-bpw", "4.0"]));
+
+    // A contender with tuned scales needs the plan, which has its row too.
+    let folder = tempfile::tempdir().unwrap();
+    let only = ["Fisher, knapsack, scales tuned"];
+    let output = bench("pack", "tiny-moe", ["--linear-bpw", "4.0"], &only, folder.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let contenders: Vec<_> = read(folder.path()).iter().map(|row| row("contender")).collect();
+    assert_eq!(contenders, ["Fisher, knapsack", "Fisher, knapsack, scales tuned"]);
 }
 
 #[test]
@@ -121,7 +129,7 @@ fn another_program_searches_among_the_same_options() {
     let output = start().args(["--only", "theirs"]).arg("--plans").arg(&plans).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let rows = read(folder.path());
-    assert_eq!(rows.len(), 2);
+    assert_eq!(rows.len(), 4);
     for (row, form) in rows.iter().zip(["2g128", "4g128"]) {
         let bytes: u64 = matrices.iter().map(|m| m["forms"][form].as_u64().unwrap()).sum();
         assert_eq!(row("bytes"), bytes.to_string());
@@ -129,6 +137,13 @@ fn another_program_searches_among_the_same_options() {
         assert_eq!((row("gradients").as_str(), row("seconds").as_str()), ("7", "1.5"));
     }
     assert!(rows[1]("over") != "0");
+    // Then with tuned scales: the same bytes, and a gradient more for each step.
+    for (row, before) in rows[2..].iter().zip(&rows) {
+        assert_eq!(row("contender"), before("contender") + ", scales tuned");
+        assert_eq!((row("bytes"), row("gradients").as_str()), (before("bytes"), "23"));
+    }
+    let kl = |row: &dyn Fn(&str) -> String| row("kl").parse::<f64>().unwrap();
+    assert!(kl(&rows[2]) < kl(&rows[0]), "{} {}", kl(&rows[2]), kl(&rows[0]));
 
     let wrong = folder.path().join("wrong.json");
     for (content, problem) in [

@@ -1,7 +1,8 @@
 //! Plans of one set of options against each other, at equal size, on held-out texts: what the
 //! benchmarks of `rco quantize` share, whatever the model is stored in.
 
-use std::path::PathBuf;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rco_core::baselines::{EvolutionSettings, EvolutionStart, ScoreSettings, Selection};
@@ -13,9 +14,9 @@ use rco_model::eval::{Comparison, Estimate};
 use rco_model::head::Head;
 use rco_model::text::{Corpus, Side, TextSettings, Tokenise};
 use rco_model::{Batch, Model};
-use rco_quant::QuantError;
 use rco_quant::objective::{PlanLoss, PlanModels};
 use rco_quant::teacher::{Taught, Teacher, kl};
+use rco_quant::{QuantError, TuningOutcome};
 use serde::Serialize;
 
 use crate::error::BenchError;
@@ -120,8 +121,20 @@ pub(crate) struct Found {
     pub(crate) before: Option<f64>,
 }
 
+/// The folder of a tuning, one for each plan.
+pub(crate) fn tuning_folder(run: &Path, plan: &Assignment) -> Result<PathBuf, QuantError> {
+    let mut text = String::new();
+    for option in plan.choices() {
+        let _ = write!(text, "{option} ");
+    }
+    let name = rco_quant::hash::sha256(text.as_bytes()).chars().take(12).collect::<String>();
+    let folder = run.join(format!("tuned-{name}"));
+    std::fs::create_dir_all(&folder).map_err(QuantError::io(&folder, "creating the folder"))?;
+    Ok(folder)
+}
+
 /// What a contender is called whose plan has tuned scales.
-pub(crate) fn tuned(name: &str) -> String {
+fn tuned(name: &str) -> String {
     format!("{name}, scales tuned")
 }
 
@@ -198,6 +211,21 @@ impl<'a> Contest<'a> {
         let with = tuned(name);
         let asked = |part: &String| with.contains(part) && (by_default || !name.contains(part));
         (by_default && self.wants(name)) || self.settings.only.iter().any(asked)
+    }
+
+    /// Measures the plan of a contender with tuned scales, which took so many seconds besides.
+    pub(crate) fn tuned(
+        &mut self,
+        budget: u64,
+        found: &Found,
+        bytes: u64,
+        model: &Model,
+        outcome: &TuningOutcome,
+        seconds: f64,
+    ) -> Result<(), BenchError> {
+        let gradients = found.counts.gradients + outcome.steps;
+        let counts = Some(Counts { gradients, ..found.counts });
+        self.model(budget, &tuned(&found.name), bytes, model, counts, found.seconds + seconds)
     }
 
     /// Whether a contender of this name takes part.

@@ -5,19 +5,16 @@
 //! calibration text, and are measured by the same engine on the same windows of texts that none
 //! of them has seen.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use rco_core::Assignment;
 use rco_core::search::Counts;
 use rco_model::tokenizer::Tokenizer;
-use rco_quant::QuantError;
 use rco_quant::job::Reporter;
 use rco_quant::objective::PlanModels;
 use rco_quant::packed::{PackJob, PackPrepared};
 
-use crate::contest::{Contest, ContestSettings, Course, Field, Found, Row, tuned};
+use crate::contest::{Contest, ContestSettings, Course, Field, Row, tuning_folder};
 use crate::error::BenchError;
 use crate::outside;
 
@@ -28,15 +25,6 @@ pub struct Outside {
     pub export: Option<PathBuf>,
     /// Files with plans that other programs have made of them.
     pub plans: Vec<PathBuf>,
-}
-
-/// The name of a plan in a run folder.
-fn plan_name(plan: &Assignment) -> String {
-    let mut text = String::new();
-    for option in plan.choices() {
-        let _ = write!(text, "{option} ");
-    }
-    rco_quant::hash::sha256(text.as_bytes()).chars().take(12).collect()
 }
 
 /// Runs all contenders at all orders of `job`, whose outputs are not written; `report` sees
@@ -112,20 +100,16 @@ pub fn run(
         }
         contest.searches(&course, &errors, job.known(order))?;
         for found in contest.take_found() {
-            let Found { plan, mut counts, seconds, before, .. } = found;
             // Each takes its time: by default those that are compared.
             let theirs = theirs.iter().any(|(_, theirs)| theirs.contender == found.name);
             if !contest.wants_tuned(&found.name, theirs || found.name == command) {
                 continue;
             }
-            let begun = Instant::now();
-            let run = folder.join(format!("tuned-{}", plan_name(&plan)));
-            std::fs::create_dir_all(&run).map_err(QuantError::io(&run, "creating the folder"))?;
-            let scales = job.tune(order, &prepared, &plan, before, &run, reporter)?;
-            let seconds = seconds + begun.elapsed().as_secs_f64();
-            counts.gradients += scales.outcome.steps;
-            let name = tuned(&found.name);
-            contest.model(budget, &name, bytes(&plan), scales.model(), Some(counts), seconds)?;
+            let (begun, plan) = (Instant::now(), &found.plan);
+            let run = tuning_folder(folder, plan)?;
+            let scales = job.tune(order, &prepared, plan, found.before, &run, reporter)?;
+            let (bytes, seconds) = (bytes(plan), begun.elapsed().as_secs_f64());
+            contest.tuned(budget, &found, bytes, scales.model(), scales.outcome(), seconds)?;
         }
     }
     Ok(contest.into_rows())

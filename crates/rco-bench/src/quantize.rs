@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use rco_formats::gguf::GgufModel;
 use rco_ggml::{Preset, Vocabulary};
@@ -14,7 +15,7 @@ use rco_quant::job::{EngineMeasure, Job, Prepared, Reporter};
 use rco_quant::known;
 use rco_quant::size::weights;
 
-use crate::contest::{Contest, ContestSettings, Course, Field, Row};
+use crate::contest::{Contest, ContestSettings, Course, Field, Row, tuning_folder};
 use crate::error::BenchError;
 
 /// Runs all contenders at all budgets of `job`; `report` sees every row as it comes.
@@ -50,6 +51,7 @@ pub fn run(
         reporter.stage(&format!("{budget} bytes"), None);
         bench.presets(budget, folder)?;
         bench.searches(budget)?;
+        bench.tuned(budget, folder, reporter)?;
     }
     Ok(bench.contest.into_rows())
 }
@@ -108,6 +110,30 @@ impl Bench<'_> {
             ("relative weight error, knapsack", database.relative_distortions(groups.menu())),
         ];
         self.contest.searches(&course, &errors, known)
+    }
+
+    /// The plans that were found, with scales tuned: by default that of the command.
+    fn tuned(
+        &mut self,
+        budget: u64,
+        folder: &Path,
+        reporter: &mut dyn Reporter,
+    ) -> Result<(), BenchError> {
+        for found in self.contest.take_found() {
+            let command = found.name == self.contest.field.command;
+            if !self.contest.wants_tuned(&found.name, command) {
+                continue;
+            }
+            let (begun, plan) = (Instant::now(), &found.plan);
+            let run = tuning_folder(folder, plan)?;
+            let (job, prepared) = (self.job, self.prepared);
+            let tuned = job.tune(budget, prepared, plan, found.before, &run, reporter)?;
+            let Some(scales) = tuned else { continue };
+            let (bytes, seconds) = (prepared.groups.bytes(plan), begun.elapsed().as_secs_f64());
+            let (model, outcome) = (scales.model(), scales.outcome());
+            self.contest.tuned(budget, &found, bytes, model, outcome, seconds)?;
+        }
+        Ok(())
     }
 }
 

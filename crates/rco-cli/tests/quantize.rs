@@ -89,6 +89,63 @@ fn the_file_fits_and_llama_cpp_agrees() {
 }
 
 #[test]
+fn tuning_changes_scales_of_blocks_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let order = |steps: &str, out: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rco"));
+        command.arg("quantize").arg(model()).current_dir(folder.path());
+        command.args(["--types", "Q2_K,Q4_0,Q6_K", "--effort", "trial", "--size", "3.1MB"]);
+        command.args(["--json", "--run", "run", "--tuning-steps", steps, "-o", out]);
+        let (code, out, err) = run(command.arg("--text").arg(asset("text/novels-calibration.txt")));
+        assert_eq!(code, 0, "{err}");
+        serde_json::from_str::<Value>(&out).unwrap()["files"][0].clone()
+    };
+    let tuned = order("64", "tuned.gguf");
+    let tuning = &tuned["tuning"];
+    let figure = |value: &Value| value.as_f64().unwrap();
+    assert_eq!((&tuning["taken"], &tuning["steps"]), (&true.into(), &64.into()), "{tuning}");
+    assert_eq!(tuning["before"], tuned["search"]["loss_heldout"]);
+    // Far beyond what chance can do; llama.cpp finds it too, and the check was of tuned scales.
+    assert!(figure(&tuning["after"]) < 0.93 * figure(&tuning["before"]), "{tuning}");
+    let checked = |file: &Value| figure(&file["verified"]["runtime"]["kl_mean"]["value"]);
+
+    std::fs::remove_file(folder.path().join("run/run.json")).unwrap();
+    let plain = order("0", "plain.gguf");
+    assert_eq!((&tuned["plan"], &tuned["bytes"]), (&plain["plan"], &plain["bytes"]));
+    assert_ne!(tuned["plan_sha256"], plain["plan_sha256"]);
+    assert!(plain["tuning"].is_null());
+    assert!(checked(&tuned) < 0.95 * checked(&plain), "{} {}", checked(&tuned), checked(&plain));
+    let open = |name: &str| GgufModel::open(folder.path().join(name)).unwrap();
+    let (tuned, plain, source) = (open("tuned.gguf"), open("plain.gguf"), open_source());
+    let mut changed = 0;
+    for (_, tensor) in plain.tensors() {
+        let (name, ty) = (&tensor.spec.name, tensor.spec.ty);
+        let [new, old] = [&tuned, &plain].map(|file| file.read(name).unwrap());
+        if source.tensor(name).unwrap().1.spec.ty == ty {
+            assert!(new == old, "{name} is as in the source");
+            continue;
+        }
+        // Where the halves of a block lie that are scales.
+        let scales = match ty {
+            TensorType::Q2_K => 80..84,
+            TensorType::Q4_0 => 0..2,
+            TensorType::Q6_K => 208..210,
+            other => panic!("{name} is {other}"),
+        };
+        let block = ty.layout().unwrap().bytes as usize;
+        for (at, _) in new.iter().zip(&old).enumerate().filter(|(_, (new, old))| new != old) {
+            assert!(scales.contains(&(at % block)), "{name}, byte {at}");
+            changed += 1;
+        }
+    }
+    assert!(changed > 1000, "{changed}");
+}
+
+fn open_source() -> GgufModel {
+    GgufModel::open(model()).unwrap()
+}
+
+#[test]
 fn experts_go_where_no_types_are_small_enough() {
     let folder = tempfile::tempdir().unwrap();
     // Too few bytes for all eight experts of a layer in the smallest type.
@@ -496,7 +553,8 @@ fn tensors_of_another_file_are_options_too() {
     let (code, _, err) = run(theirs.args(["--no-verify", "--pin", "token_embd=Q6_K"]));
     assert_eq!(code, 0, "{err}");
     let mut ours = quantize("Q4_0", "5MB", "ours.gguf");
-    ours.args(["--options", "theirs.gguf", "--run", "run"]);
+    // Their scales as they are.
+    ours.args(["--options", "theirs.gguf", "--run", "run", "--tuning-steps", "0"]);
     let (code, out, err) = run(ours.arg("--json"));
     assert_eq!(code, 0, "{err}");
     let outcome: Value = serde_json::from_str(&out).unwrap();

@@ -17,6 +17,7 @@ mod importance;
 mod log;
 mod presets;
 pub mod runtime;
+mod scales;
 mod source;
 
 pub use decode::{can_decode, decode, decode_to};
@@ -24,6 +25,7 @@ pub use encode::{can_encode, encode, needs_importance, prepare};
 pub use error::GgmlError;
 pub use presets::{Preset, quantise_file, recipe};
 pub use runtime::{Runtime, RuntimeSettings, Sampling, Vocabulary};
+pub use scales::{ScaledBlocks, scale_floats};
 
 /// A count for C. Those that come here are checked to be far below the limit.
 fn c_int(count: usize) -> i32 {

@@ -35,6 +35,7 @@ pub mod prune;
 pub mod rules;
 pub mod runtime_loss;
 mod samples;
+mod scales;
 mod search_folder;
 pub mod size;
 pub mod states;
@@ -43,3 +44,4 @@ mod tensor;
 pub mod verify;
 
 pub use error::QuantError;
+pub use scales::TuningOutcome;

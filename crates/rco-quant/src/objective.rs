@@ -180,7 +180,10 @@ impl Candidates {
     }
 
     /// The weights of a plan.
-    fn weights(&self, plan: &Assignment) -> Result<GgufWeights, QuantError> {
+    ///
+    /// # Errors
+    /// Tensors that are missing.
+    pub(crate) fn weights(&self, plan: &Assignment) -> Result<GgufWeights, QuantError> {
         let mut chosen = Vec::with_capacity(self.choices.len());
         for (g, choice) in self.choices.iter().enumerate() {
             let form = choice.forms[plan.option(g)];
@@ -191,6 +194,11 @@ impl Candidates {
             }
         }
         Ok(self.source.with_choices(chosen)?)
+    }
+
+    /// The weights of a group.
+    pub(crate) fn keys(&self, group: usize) -> &[WeightKey] {
+        &self.keys[group]
     }
 
     /// Number of options of all groups.

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use rco_formats::atomic::WriteOptions;
 use rco_formats::gguf::{GgufModel, GgufWriter, Metadata, TensorSpec, TensorType, Text, Value};
+use rco_formats::source::ReadAt;
 
-use rco_ggml::Preset;
+use rco_ggml::{Preset, ScaledBlocks};
 
 use crate::database::OptionDatabase;
 use crate::error::QuantError;
 use crate::groups::Groups;
 use crate::hash::sha256;
+use crate::job::TunedBlocks;
 use crate::menu::{Form, Menu};
 
 /// Version of the quantised formats, as ggml counts it.
@@ -51,12 +53,14 @@ fn text(value: &str) -> Value {
 }
 
 /// SHA-256 of a plan: of a line `tensor form` for each tensor of the menu, in its order; and
-/// before that, if some experts are gone, of a line of those that remain for each block.
-pub fn plan_sha256(menu: &Menu, forms: &[Form]) -> String {
+/// before that, if some experts are gone, of a line of those that remain for each block; after
+/// that, of one for `scales` that were tuned.
+pub fn plan_sha256(menu: &Menu, forms: &[Form], scales: Option<&str>) -> String {
     let experts = menu.experts.iter().map(|kept| format!("experts {kept:?}\n"));
     let lines = menu.choices.iter().zip(forms);
     let lines = lines.map(|(c, &form)| format!("{} {}\n", c.tensor.name, menu.named(form)));
-    sha256(experts.chain(lines).collect::<String>().as_bytes())
+    let scales = scales.map(|scales| format!("scales {scales}\n"));
+    sha256(experts.chain(lines).chain(scales).collect::<String>().as_bytes())
 }
 
 /// The tensors of the source, in their order.
@@ -64,60 +68,99 @@ pub fn tensors(source: &GgufModel) -> Vec<TensorSpec> {
     source.tensors().map(|(_, t)| t.spec.clone()).collect()
 }
 
-/// Writes the file of a plan; returns its size in bytes.
-///
-/// # Errors
-/// An existing file without `options.force`, a full disk, and whatever else ends a write:
-/// nothing is left under the final name.
-pub fn write(
-    groups: &Groups,
-    database: &OptionDatabase,
-    forms: &[Form],
-    provenance: Provenance,
-    path: &Path,
-    options: WriteOptions,
-) -> Result<u64, QuantError> {
-    Ok(writer(groups, database, forms, provenance)?.write(path, options)?)
+/// The file of a plan, yet to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanFile<'a> {
+    /// What is decided on.
+    pub groups: &'a Groups,
+    /// Where the tensors lie.
+    pub database: &'a OptionDatabase,
+    /// The form of each tensor that is decided on.
+    pub forms: &'a [Form],
+    /// What the file says of where it comes from.
+    pub provenance: Provenance,
+    /// Scales that were tuned, if any were.
+    pub tuned: Option<&'a TunedBlocks>,
 }
 
-/// Writes the file of a plan in parts of at most `part` bytes of tensor data each (but at
-/// least one tensor); returns the first part and the bytes of all. A model that fits one part
-/// is one file.
-///
-/// # Errors
-/// As [`write()`].
-pub fn write_split(
-    groups: &Groups,
-    database: &OptionDatabase,
-    forms: &[Form],
-    provenance: Provenance,
-    path: &Path,
-    part: u64,
-    options: WriteOptions,
-) -> Result<(PathBuf, u64), QuantError> {
-    let writer = writer(groups, database, forms, provenance)?;
-    let written = writer.write_split(path, part, options)?;
-    let bytes = written.iter().map(|(_, bytes)| bytes).sum();
-    let first = written.into_iter().next().map_or_else(|| path.to_owned(), |(first, _)| first);
-    Ok((first, bytes))
-}
-
-/// Bytes of all parts that [`write_split`] would write.
-///
-/// # Errors
-/// Too many parts.
-pub fn split_bytes(
-    groups: &Groups,
-    database: &OptionDatabase,
-    forms: &[Form],
-    provenance: Provenance,
-    part: u64,
-) -> Result<u64, QuantError> {
-    let mut sum = 0_u64;
-    for part in writer(groups, database, forms, provenance)?.split(part)? {
-        sum = sum.saturating_add(part.file_size()?);
+impl PlanFile<'_> {
+    /// Writes the file; returns its size in bytes.
+    ///
+    /// # Errors
+    /// An existing file without `options.force`, a full disk, and whatever else ends a write:
+    /// nothing is left under the final name.
+    pub fn write(&self, path: &Path, options: WriteOptions) -> Result<u64, QuantError> {
+        Ok(self.writer()?.write(path, options)?)
     }
-    Ok(sum)
+
+    /// Writes the file in parts of at most `part` bytes of tensor data each (but at least one
+    /// tensor); returns the first part and the bytes of all. A model that fits one part is one
+    /// file.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_split(
+        &self,
+        path: &Path,
+        part: u64,
+        options: WriteOptions,
+    ) -> Result<(PathBuf, u64), QuantError> {
+        let written = self.writer()?.write_split(path, part, options)?;
+        let bytes = written.iter().map(|(_, bytes)| bytes).sum();
+        let first = written.into_iter().next().map_or_else(|| path.to_owned(), |(first, _)| first);
+        Ok((first, bytes))
+    }
+
+    /// Bytes of all parts that [`Self::write_split`] would write.
+    ///
+    /// # Errors
+    /// Too many parts.
+    pub fn split_bytes(&self, part: u64) -> Result<u64, QuantError> {
+        let mut sum = 0_u64;
+        for part in self.writer()?.split(part)? {
+            sum = sum.saturating_add(part.file_size()?);
+        }
+        Ok(sum)
+    }
+
+    fn writer(&self) -> Result<GgufWriter, QuantError> {
+        let Self { groups, database, forms, provenance, tuned } = *self;
+        let source = database.source();
+        let menu = groups.menu();
+        let mut metadata = metadata(source, provenance)?;
+        metadata.set("general.file_type", Value::U32(file_type(menu, forms)))?;
+        let scales = tuned.and_then(TunedBlocks::sha256);
+        metadata.set("rco.plan_sha256", text(&plan_sha256(menu, forms, scales)))?;
+        let mut writer = GgufWriter::new(metadata);
+        for (_, info) in source.tensors() {
+            let name = &info.spec.name;
+            let group = menu.choices.iter().position(|c| c.tensor.name == *name);
+            let (spec, file) = match group {
+                None => (info.spec.clone(), source),
+                Some(g) => {
+                    let choice = &menu.choices[g];
+                    let file = database.file(choice, forms[g]).ok_or_else(|| {
+                        let problem = format!("it has no {} of {name}", menu.named(forms[g]));
+                        QuantError::ForeignOptions {
+                            path: "the option database".to_owned(),
+                            problem,
+                        }
+                    })?;
+                    (choice.in_type(forms[g].ty), file)
+                }
+            };
+            let mut data: Arc<dyn ReadAt> = Arc::new(file.data(name)?);
+            if let Some(factors) = tuned.and_then(|tuned| tuned.factors(name)) {
+                let scaled = ScaledBlocks::new(spec.ty, data, Arc::clone(factors));
+                data = Arc::new(scaled.ok_or_else(|| {
+                    let problem = format!("{name} has not {} blocks with scales", factors.len());
+                    QuantError::ForeignOptions { path: "the option database".to_owned(), problem }
+                })?);
+            }
+            writer.add(spec, data)?;
+        }
+        Ok(writer)
+    }
 }
 
 /// Bytes of the headers that parts of a model of `total` bytes have beyond that of one file, at
@@ -167,38 +210,6 @@ pub fn existing(path: &Path, split: bool) -> Option<PathBuf> {
         .collect();
     found.sort();
     found.into_iter().next()
-}
-
-/// The file of a plan, yet to be written.
-fn writer(
-    groups: &Groups,
-    database: &OptionDatabase,
-    forms: &[Form],
-    provenance: Provenance,
-) -> Result<GgufWriter, QuantError> {
-    let source = database.source();
-    let menu = groups.menu();
-    let mut metadata = metadata(source, provenance)?;
-    metadata.set("general.file_type", Value::U32(file_type(menu, forms)))?;
-    metadata.set("rco.plan_sha256", text(&plan_sha256(menu, forms)))?;
-    let mut writer = GgufWriter::new(metadata);
-    for (_, info) in source.tensors() {
-        let name = &info.spec.name;
-        let group = menu.choices.iter().position(|c| c.tensor.name == *name);
-        let (spec, file) = match group {
-            None => (info.spec.clone(), source),
-            Some(g) => {
-                let choice = &menu.choices[g];
-                let file = database.file(choice, forms[g]).ok_or_else(|| {
-                    let problem = format!("it has no {} of {name}", menu.named(forms[g]));
-                    QuantError::ForeignOptions { path: "the option database".to_owned(), problem }
-                })?;
-                (choice.in_type(forms[g].ty), file)
-            }
-        };
-        writer.add(spec, Arc::new(file.data(name)?))?;
-    }
-    Ok(writer)
 }
 
 /// `general.file_type`: the number that llama.cpp has for files made mostly of the type that

@@ -16,7 +16,7 @@ use crate::database::OptionDatabase;
 use crate::error::QuantError;
 use crate::groups::Groups;
 use crate::hash::sha256;
-use crate::output::{Provenance, write};
+use crate::output::{PlanFile, Provenance};
 
 /// Logits of the original that are kept in memory, in bytes; what does not fit is computed
 /// each time.
@@ -104,8 +104,9 @@ impl<'a> RuntimeLoss<'a> {
     fn mean(&mut self, plan: &Assignment, windows: &[usize]) -> Result<f64, QuantError> {
         let path = self.texts.folder.join("plan.gguf");
         let forms = self.groups.forms(plan);
-        let (groups, database, options) = (self.groups, self.database, WriteOptions::force());
-        write(groups, database, &forms, self.provenance, &path, options)?;
+        let Self { groups, database, provenance, .. } = *self;
+        let file = PlanFile { groups, database, forms: &forms, provenance, tuned: None };
+        file.write(&path, WriteOptions::force())?;
         let mean = self.mean_of(&path, windows);
         std::fs::remove_file(&path).map_err(QuantError::io(&path, "deleting"))?;
         mean

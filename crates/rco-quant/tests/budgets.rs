@@ -13,7 +13,7 @@ use rco_quant::QuantError;
 use rco_quant::database::{OptionDatabase, Origin};
 use rco_quant::groups::Groups;
 use rco_quant::menu::{Form, Menu, TypeFilter};
-use rco_quant::output::{Provenance, metadata, plan_sha256, tensors, write};
+use rco_quant::output::{PlanFile, Provenance, metadata, plan_sha256, tensors};
 use rco_quant::verify::check_file;
 
 fn bundled() -> PathBuf {
@@ -64,14 +64,19 @@ fn two_hundred_random_budgets_are_kept_to_the_byte() {
         let assignment = problem.decisions().expand(&plan);
         let forms = groups.forms(&assignment);
         let predicted = groups.bytes(&assignment);
-        let written =
-            write(&groups, &database, &forms, provenance(budget), &path, WriteOptions::force())
-                .unwrap();
+        let file = PlanFile {
+            groups: &groups,
+            database: &database,
+            forms: &forms,
+            provenance: provenance(budget),
+            tuned: None,
+        };
+        let written = file.write(&path, WriteOptions::force()).unwrap();
         let found = std::fs::metadata(&path).unwrap().len();
         assert!(found <= budget, "{found} bytes for a budget of {budget}");
         assert_eq!((written, found), (predicted, predicted));
         check_file(&path, &groups, &forms, predicted).unwrap();
-        hashes.insert(plan_sha256(groups.menu(), &forms));
+        hashes.insert(plan_sha256(groups.menu(), &forms, None));
     }
     assert!(hashes.len() > 100, "only {} different plans", hashes.len());
 }

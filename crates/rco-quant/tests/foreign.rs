@@ -13,7 +13,7 @@ use rco_quant::foreign::Foreign;
 use rco_quant::groups::Groups;
 use rco_quant::known;
 use rco_quant::menu::{Form, Menu, TypeFilter};
-use rco_quant::output::{Provenance, metadata, tensors, write};
+use rco_quant::output::{PlanFile, Provenance, metadata, tensors};
 use rco_quant::verify::check_file;
 
 const TENSOR: &str = "blk.1.attn_k.weight";
@@ -88,8 +88,11 @@ fn a_foreign_file_can_be_chosen_as_it_is_and_its_bytes_arrive() {
     let forms = groups.forms(plan);
     assert!(forms.iter().all(|form| form.file == Some(0)));
     let out = folder.path().join("out.gguf");
-    write(&groups, &second, &forms, provenance, &out, WriteOptions::default()).unwrap();
-    check_file(&out, &groups, &forms, groups.bytes(plan)).unwrap();
+    let (groups, database, tuned) = (&groups, &second, None);
+    PlanFile { groups, database, forms: &forms, provenance, tuned }
+        .write(&out, WriteOptions::default())
+        .unwrap();
+    check_file(&out, groups, &forms, groups.bytes(plan)).unwrap();
     let (out, theirs) = (GgufModel::open(&out).unwrap(), GgufModel::open(&theirs).unwrap());
     for choice in &groups.menu().choices {
         let name = &choice.tensor.name;

@@ -46,6 +46,7 @@ fn job() -> Job {
         threads: 1,
         force: false,
         verify: false,
+        tuning: None,
     })
     .unwrap()
 }

@@ -80,6 +80,17 @@ pub(super) fn check_sources(
     Ok(())
 }
 
+/// Inner product, summed in f64.
+fn product(g: &[f32], w: &[f32]) -> f32 {
+    g.iter().zip(w).map(|(g, w)| f64::from(*g) * f64::from(*w)).sum::<f64>() as f32
+}
+
+/// The values of a tensor of any device.
+fn host(tensor: &Tensor) -> Result<Vec<f32>, ModelError> {
+    let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+    Ok(tensor.flatten_all()?.to_vec1()?)
+}
+
 impl WeightGradient<'_> {
     /// Dimensions of weight and gradient.
     pub fn shape(&self) -> &[usize] {
@@ -130,26 +141,56 @@ impl WeightGradient<'_> {
     /// # Errors
     /// [`ModelError::WrongLength`] if the group does not divide the columns.
     pub fn group_products(&self, group: usize) -> Result<Vec<f32>, ModelError> {
+        self.check_group(group)?;
+        let fast = floats([&self.gradient, self.weight], |[g, w]| {
+            g.par_chunks(group).zip(w.par_chunks(group)).map(|(g, w)| product(g, w)).collect()
+        })?;
+        if let Some(products) = fast {
+            return Ok(products);
+        }
+        let (g, w) = (host(&self.gradient)?, host(self.weight)?);
+        Ok(g.chunks(group).zip(w.chunks(group)).map(|(g, w)| product(g, w)).collect())
+    }
+
+    /// The same with the values that `part` has under this weight's key in place of the weight:
+    /// the derivative by the logarithm of what a part of each group is multiplied with.
+    ///
+    /// # Errors
+    /// As [`Self::group_products`], [`ModelError::MissingWeight`], [`ModelError::WrongShape`], or a
+    /// failed read.
+    pub fn group_products_of(
+        &self,
+        part: &dyn WeightSource,
+        group: usize,
+    ) -> Result<Vec<f32>, ModelError> {
+        self.check_group(group)?;
+        check_sources(&[part], self.key, self.shape())?;
+        let fast = floats([&self.gradient, self.weight], |[g, _]| {
+            let rows = rows_per_task(self.shape());
+            let width = self.shape().last().copied().unwrap_or(1).max(1);
+            let tasks = g.par_chunks(rows * width).enumerate();
+            let products = tasks.map_init(Vec::new, |values: &mut Vec<f32>, (task, g)| {
+                values.resize(g.len(), 0.0);
+                part.read_rows(self.key, task * rows, values)?;
+                let groups = g.chunks(group).zip(values.chunks(group));
+                Ok(groups.map(|(g, w)| product(g, w)).collect::<Vec<f32>>())
+            });
+            Ok(products.collect::<Result<Vec<_>, ModelError>>()?.concat())
+        })?;
+        if let Some(products) = fast {
+            return products;
+        }
+        let (g, w) = (host(&self.gradient)?, part.load(self.key)?.values);
+        Ok(g.chunks(group).zip(w.chunks(group)).map(|(g, w)| product(g, w)).collect())
+    }
+
+    fn check_group(&self, group: usize) -> Result<(), ModelError> {
         let columns = self.shape().last().copied().unwrap_or(0);
         if group == 0 || !columns.is_multiple_of(group) {
             let (name, shape) = (self.key.to_string(), self.shape().to_vec());
             return Err(ModelError::WrongLength { name, shape, found: group });
         }
-        let dot = |(g, w): (&[f32], &[f32])| {
-            g.iter().zip(w).map(|(g, w)| f64::from(*g) * f64::from(*w)).sum::<f64>() as f32
-        };
-        let fast = floats([&self.gradient, self.weight], |[g, w]| {
-            g.par_chunks(group).zip(w.par_chunks(group)).map(dot).collect()
-        })?;
-        if let Some(products) = fast {
-            return Ok(products);
-        }
-        let host = |t: &Tensor| -> Result<Vec<f32>, ModelError> {
-            let t = t.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
-            Ok(t.flatten_all()?.to_vec1()?)
-        };
-        let (g, w) = (host(&self.gradient)?, host(self.weight)?);
-        Ok(g.chunks(group).zip(w.chunks(group)).map(dot).collect())
+        Ok(())
     }
 
     /// `⟨gradient, option − weight⟩`: the derivative of the loss when the weight moves to

@@ -62,6 +62,15 @@ impl Model {
         Ok(Self { config, source, dropped, settings, device, dtype, clock })
     }
 
+    /// The same model with other weights.
+    ///
+    /// # Errors
+    /// As [`Model::new`].
+    pub fn with_weights(&self, source: Arc<dyn WeightSource>) -> Result<Self, ModelError> {
+        let dropped = self.dropped.clone();
+        Ok(Self::new(Arc::clone(&self.config), source, self.settings)?.without_experts(dropped))
+    }
+
     /// The same model without some experts: tokens are routed as if they had never been.
     #[must_use]
     pub fn without_experts(self, dropped: DroppedExperts) -> Self {

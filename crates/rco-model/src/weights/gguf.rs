@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rco_formats::gguf::{Gguf, GgufModel, TensorInfo, TensorType};
+use rco_formats::source::Slice;
 
+use super::block_scales::BlockScales;
 use super::{WeightSource, checked_start, float};
 use crate::config::{DIVISORS, ModelConfig};
 use crate::error::ModelError;
@@ -139,6 +141,21 @@ impl GgufWeights {
         self.layout.tensors.iter().map(|(name, keys)| (name.as_str(), keys.as_slice()))
     }
 
+    /// The scales of a weight; `None` if it is not there, or in a type whose blocks have no floats.
+    pub fn block_scales(&self, key: WeightKey) -> Option<BlockScales> {
+        let (file, tensor, expert) = self.place(key)?;
+        let floats = rco_ggml::scale_floats(tensor.spec.ty)?.len();
+        let layout = tensor.spec.ty.layout()?;
+        let (tensor, shape) = (tensor.clone(), matrix(tensor, key));
+        let block = [layout.block as usize, layout.bytes as usize];
+        // Rows are whole blocks, which the reader has checked.
+        let length = (shape.iter().product::<usize>() / block[0] * block[1]) as u64;
+        let data = file.data(&tensor.spec.name).ok()?;
+        let data = Slice::new(Arc::new(data), expert as u64 * length, length)?;
+        let name = self.name(key);
+        Some(BlockScales { name, tensor, data: Arc::new(data), shape, block, floats })
+    }
+
     /// Name, file and description of the tensor of a weight, and its position in it.
     fn place(&self, key: WeightKey) -> Option<(&Gguf, &TensorInfo, usize)> {
         let &(index, expert) = self.layout.places.get(&key)?;
@@ -180,7 +197,7 @@ impl WeightSource for GgufWeights {
 }
 
 /// What llama.cpp's CPU backend makes of the activations that meet weights of a type.
-fn rounding_of(ty: TensorType) -> ActivationRounding {
+pub(super) fn rounding_of(ty: TensorType) -> ActivationRounding {
     match ty {
         TensorType::F16 => ActivationRounding::Half,
         TensorType::BF16 => ActivationRounding::BFloat,

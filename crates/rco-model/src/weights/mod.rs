@@ -1,5 +1,6 @@
 //! Where weights come from.
 
+mod block_scales;
 mod decoded;
 mod float;
 mod gguf;
@@ -9,6 +10,7 @@ mod overlay;
 mod packed;
 mod some_blocks;
 
+pub use block_scales::BlockScales;
 pub use decoded::decoded_copy;
 pub use float::FloatType;
 pub use gguf::GgufWeights;

@@ -256,8 +256,9 @@ fn squares_of_options_add_up_over_the_weights_of_a_slot() {
     assert_eq!(both[0], 0.0);
 }
 
-/// Keeps the products of one weight's gradient over groups of columns.
-struct Groups(WeightKey, usize, Vec<f32>);
+/// Keeps the products of one weight's gradient over groups of columns; and those with another
+/// weight in its place.
+struct Groups(WeightKey, usize, Vec<f32>, MemoryWeights, Vec<f32>);
 
 impl GradientVisitor for Groups {
     fn wants(&self, key: WeightKey) -> bool {
@@ -267,6 +268,9 @@ impl GradientVisitor for Groups {
     fn visit(&mut self, gradient: &WeightGradient<'_>) -> Result<(), ModelError> {
         assert!(gradient.group_products(0).is_err() && gradient.group_products(7).is_err());
         self.2 = gradient.group_products(self.1)?;
+        assert!(gradient.group_products_of(&self.3, 7).is_err());
+        assert!(gradient.group_products_of(&MemoryWeights::default(), self.1).is_err());
+        self.4 = gradient.group_products_of(&self.3, self.1)?;
         Ok(())
     }
 }
@@ -283,8 +287,16 @@ fn products_over_groups_are_derivatives_by_what_groups_are_multiplied_with() {
         let group = columns / 4;
         let products = |settings| {
             let model = Model::new(config.clone(), Arc::new(weights.clone()), settings).unwrap();
-            let mut groups = Groups(key, group, Vec::new());
+            let mut part = weight.clone();
+            part.values.iter_mut().for_each(|w| *w *= 0.25);
+            let mut quarter = MemoryWeights::default();
+            quarter.insert(key, part).unwrap();
+            let mut groups = Groups(key, group, Vec::new(), quarter, Vec::new());
             model.gradient(&batch, Target::NextToken, &mut groups).unwrap();
+            for (whole, quarter) in groups.2.iter().zip(&groups.4) {
+                assert!((whole - 4.0 * quarter).abs() <= 1e-6 * whole.abs(), "{whole} {quarter}");
+            }
+            assert_eq!(groups.2.len(), groups.4.len());
             groups.2
         };
         let (double, single) = (products(DOUBLE), products(Settings::default()));

@@ -187,6 +187,7 @@ impl Job {
             measure: Measure::Engine(Box::new(measure)),
             scores,
             origin,
+            windows: whole.windows.clone(),
             prompt: whole.prompt.clone(),
             smaller: Vec::new(),
         })

@@ -11,12 +11,14 @@ use serde::Serialize;
 use super::Reporter;
 use super::experts::VersionTried;
 use super::open::Job;
+use super::scales::TunedBlocks;
 use super::stages::{EngineMeasure, Measure, OptionsFile, Prepared};
 use crate::error::QuantError;
 use crate::groups::Groups;
 use crate::known;
 use crate::menu::NamedForm;
-use crate::output::{existing, plan_sha256, split_bytes, write, write_split};
+use crate::output::{PlanFile, existing, plan_sha256};
+use crate::scales::TuningOutcome;
 use crate::search_folder::search_in;
 use crate::verify::{Verified, check_file, verify, verify_in_runtime};
 
@@ -73,6 +75,9 @@ pub struct FileOutcome {
     pub tried: Vec<VersionTried>,
     /// The search; `None` for a plan that was read.
     pub search: Option<SearchOutcome>,
+    /// How its scales were tuned, if they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tuning: Option<TuningOutcome>,
     /// The file in the runtime.
     pub verified: Option<Verified>,
 }
@@ -147,21 +152,31 @@ impl Job {
         Ok(Planned { version, plan, search: Some(outcome), tried: Vec::new() })
     }
 
-    /// Writes and checks the file of every order.
+    /// Tunes the scales of every plan, writes its file and checks it.
     ///
     /// # Errors
-    /// A plan above its budget, and whatever writing and checking meet.
+    /// A plan above its budget, and whatever tuning, writing and checking meet.
     pub fn build(
         &self,
         prepared: &Prepared,
         plans: &[Planned],
+        folder: &Path,
         reporter: &mut dyn Reporter,
     ) -> Result<JobOutcome, QuantError> {
         let mut outcome = self.outcome(prepared, plans)?;
         for (n, (planned, file)) in plans.iter().zip(&mut outcome.files).enumerate() {
             let path = self.settings.orders[n].output.clone();
             let version = prepared.version(planned.version);
-            let (path, verified) = self.build_one(&path, file, version, &planned.plan, reporter)?;
+            let Planned { plan, search, .. } = planned;
+            let before = search.as_ref().map(|search| search.loss_heldout);
+            let tuned = self.tune(file.budget, version, plan, before, folder, reporter)?;
+            if let Some(tuned) = &tuned {
+                let (menu, forms) = (version.groups.menu(), version.groups.forms(plan));
+                file.plan_sha256 = plan_sha256(menu, &forms, tuned.sha256());
+                file.tuning = Some(tuned.outcome().clone());
+            }
+            let tuned = tuned.as_ref();
+            let (path, verified) = self.build_one(&path, file, version, plan, tuned, reporter)?;
             (file.path, file.verified) = (Some(path), verified);
         }
         Ok(outcome)
@@ -173,6 +188,7 @@ impl Job {
         file: &FileOutcome,
         prepared: &Prepared,
         plan: &Assignment,
+        tuned: Option<&TunedBlocks>,
         reporter: &mut dyn Reporter,
     ) -> Result<(PathBuf, Option<Verified>), QuantError> {
         let Prepared { database, groups, prompt, .. } = prepared;
@@ -185,10 +201,11 @@ impl Job {
         let own = there.is_some_and(|found| found == file.plan_sha256);
         let options = WriteOptions { force: self.settings.force || own };
         let provenance = self.provenance(file.budget);
+        let planned = PlanFile { groups, database, forms: &forms, provenance, tuned };
         let path = if let Some(part) = self.settings.split {
-            write_split(groups, database, &forms, provenance, path, part, options)?.0
+            planned.write_split(path, part, options)?.0
         } else {
-            write(groups, database, &forms, provenance, path, options)?;
+            planned.write(path, options)?;
             path.to_owned()
         };
         check_file(&path, groups, &forms, file.bytes)?;
@@ -201,7 +218,10 @@ impl Job {
         let verified = match &prepared.measure {
             Measure::Engine(engine) => {
                 let EngineMeasure { original, candidates, teacher } = &**engine;
-                let model = candidates.model(plan)?;
+                let model = match tuned {
+                    Some(tuned) => tuned.model().clone(),
+                    None => candidates.model(plan)?,
+                };
                 verify(source, &path, original, &model, teacher, windows, threads, prompt)?
             }
             Measure::Runtime(texts) => {
@@ -230,8 +250,10 @@ impl Job {
             let bytes = match self.settings.split {
                 None => groups.bytes(plan),
                 Some(part) => {
-                    let provenance = self.provenance(budget);
-                    split_bytes(groups, &prepared.database, &forms, provenance, part)?
+                    let (database, provenance) = (&prepared.database, self.provenance(budget));
+                    let forms = &forms;
+                    PlanFile { groups, database, forms, provenance, tuned: None }
+                        .split_bytes(part)?
                 }
             };
             let slack =
@@ -244,11 +266,12 @@ impl Job {
                 bytes,
                 slack,
                 next_step: next_step(groups, plan),
-                plan_sha256: plan_sha256(menu, &forms),
+                plan_sha256: plan_sha256(menu, &forms, None),
                 plan: names.zip(forms.iter().map(|&form| menu.named(form))).collect(),
                 experts: menu.experts.clone(),
                 tried: tried.clone(),
                 search: search.clone(),
+                tuning: None,
                 verified: None,
             });
         }

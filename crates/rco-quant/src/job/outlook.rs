@@ -113,11 +113,13 @@ impl Job {
             Some(_) => work.fisher + orders * work.steps * work.per_gradient as u64,
             None => 0,
         };
+        // A window each, and the original's states on it.
+        let tuned = self.engine.as_ref().map_or(0, |_| orders * self.settings.tuning_steps());
         let forward = (work.calibration + work.heldout) as u64 * 2
             + orders
                 * ((work.refine + work.polish + BESIDES) * work.measured as u64
                     + 8 * work.heldout as u64);
-        let tokens = window * (backward * 3 + forward);
+        let tokens = window * (backward * 3 + forward + tuned * 4);
         let (footprint, encoding) = (self.footprint(), encoding_bytes(&self.menu));
         let active = weights - self.idle_weights();
         // Forward in the engine, exact and rounded, and in llama.cpp, both models each time.

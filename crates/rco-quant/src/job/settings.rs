@@ -89,4 +89,13 @@ pub struct JobSettings {
     pub force: bool,
     /// Compare the files with the original in llama.cpp.
     pub verify: bool,
+    /// Steps in which scales of blocks are tuned; by effort, if nothing is said.
+    pub tuning: Option<u64>,
+}
+
+impl JobSettings {
+    /// Steps in which scales of blocks are tuned, if there is text enough.
+    pub fn tuning_steps(&self) -> u64 {
+        self.tuning.unwrap_or_else(|| self.effort.plan().tuned)
+    }
 }

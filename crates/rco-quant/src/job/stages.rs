@@ -58,6 +58,8 @@ pub struct Prepared {
     pub scores: Vec<f64>,
     /// What all of this was made from.
     pub origin: String,
+    /// Windows that scales are tuned on: all but those that only choose and report.
+    pub windows: Vec<Vec<u32>>,
     /// The beginning of a held-out text.
     pub prompt: String,
     /// Versions with fewer experts, those with most first; none unless they were asked for.
@@ -158,6 +160,7 @@ impl Job {
             measure,
             scores,
             origin,
+            windows: texts.all(),
             prompt,
             smaller: Vec::new(),
         };

@@ -36,6 +36,9 @@ pub(super) struct Texts {
     pub(super) calibration: Vec<Vec<u32>>,
     /// Windows that only choose and report.
     pub(super) heldout: Vec<Vec<u32>>,
+    /// More windows that scales are tuned on, if the texts have any.
+    #[serde(default)]
+    more: Vec<Vec<u32>>,
     /// Names of the domains.
     pub(super) domains: Vec<String>,
     /// The beginning of a held-out window.
@@ -58,14 +61,17 @@ impl Texts {
             for path in &job.settings.texts {
                 corpus.add_file(path)?;
             }
-            let side = |side, count| -> Result<Vec<Vec<u32>>, QuantError> {
-                let windows = corpus.windows(&vocabulary, side, count)?;
+            let side = |side, least, most| -> Result<Vec<Vec<u32>>, QuantError> {
+                let windows = corpus.windows_between(&vocabulary, side, least, most)?;
                 Ok(windows.into_iter().map(|w| w.tokens).collect())
             };
-            let calibration = side(Side::Calibration, work.calibration)?;
-            let heldout = side(Side::HeldOut, work.heldout)?;
+            let most = work.calibration + work.moments;
+            let mut calibration = side(Side::Calibration, work.calibration, most)?;
+            let more = calibration.split_off(work.calibration.min(calibration.len()));
+            let heldout = side(Side::HeldOut, work.heldout, work.heldout)?;
             let domains = corpus.domains().map(str::to_owned).collect();
-            return Ok(Self::with_prompt(calibration, heldout, domains, &vocabulary));
+            let texts = Self::with_prompt(calibration, heldout, domains, &vocabulary);
+            return Ok(Self { more, ..texts });
         }
         let path = folder.join("text.json");
         match std::fs::read(&path) {
@@ -111,7 +117,12 @@ impl Texts {
         let start = heldout.first().map_or(&[][..], |w| &w[..w.len().min(PROMPT)]);
         let skip = usize::from(vocabulary.adds_bos());
         let prompt = vocabulary.decode(start.get(skip..).unwrap_or_default());
-        Self { calibration, heldout, domains, prompt }
+        Self { calibration, heldout, domains, prompt, more: Vec::new() }
+    }
+
+    /// All windows but those that only choose and report.
+    pub(super) fn all(&self) -> Vec<Vec<u32>> {
+        self.calibration.iter().chain(&self.more).cloned().collect()
     }
 
     /// A calibration window as a batch.

@@ -21,7 +21,7 @@ use super::foreign::ForeignFolder;
 use super::known;
 use super::menu::{Form, Linear, Menu};
 use super::price::{RulePrice, prices};
-use super::scales::{TunedScales, TuningOutcome};
+use super::scales::TunedScales;
 use super::settings::{Limit, PackSettings};
 use super::sizes::Sizes;
 use super::source::Source;
@@ -32,6 +32,7 @@ use crate::hash::{sha256, sha256_folder};
 use crate::job::Reporter;
 use crate::objective::{PlanLoss, PlanModels};
 use crate::samples::SampleFile;
+use crate::scales::TuningOutcome;
 use crate::search_folder::search_in;
 use crate::states::StateCache;
 use crate::teacher::Teacher;
@@ -351,7 +352,7 @@ impl PackJob {
         for (linear, form) in self.menu.linears.iter().zip(forms) {
             let _ = writeln!(text, "{} {form}", linear.module);
         }
-        if let Some(scales) = tuned.and_then(|tuned| tuned.sha256.as_ref()) {
+        if let Some(scales) = tuned.and_then(TunedScales::sha256) {
             let _ = writeln!(text, "scales {scales}");
         }
         sha256(text.as_bytes())
@@ -446,7 +447,7 @@ impl PackJob {
             plan_sha256,
             plan: names.zip(forms.iter().map(ToString::to_string)).collect(),
             search: search.clone(),
-            tuning: tuned.map(|tuned| tuned.outcome.clone()),
+            tuning: tuned.map(|tuned| tuned.outcome().clone()),
             rules: prices(menu, sizes, *budget, &prepared.scores)?,
             nearest: database.too_few(menu),
             summary,

@@ -30,7 +30,7 @@ pub use menu::{Form, Linear, Menu, Method};
 pub use outlook::{ForeignOutlook, OrderOutlook, PackOutlook};
 pub use price::RulePrice;
 pub use rules::Rule;
-pub use scales::{TunedScales, TuningOutcome};
+pub use scales::TunedScales;
 pub use settings::{Limit, Order, Output, PackSettings, Runtime, Zeros};
 pub use sizes::Sizes;
 pub use source::Source;

@@ -33,6 +33,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = parse_type)]
     types: Vec<TensorType>,
 
+    /// Steps in which scales are tuned [default: by effort]
+    #[arg(long, value_name = "N")]
+    tuning_steps: Option<u64>,
+
     #[command(flatten)]
     contest: ContestFlags,
 }
@@ -58,6 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         force: true,
         verify: false,
+        tuning: args.tuning_steps,
     })?;
     let settings = args.contest.settings();
     args.contest.show(|stages, report| measure(&job, &settings, &args.contest.run, stages, report))

@@ -191,6 +191,12 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "LEVEL", default_value = "normal", value_parser = parse_effort)]
     pub(super) effort: Effort,
 
+    /// Steps in which the scales of the plan are fitted to the loss of the whole model, a gradient
+    /// each; it adds no byte. 0 keeps the scales that rounding chose [default: by effort, 192 at
+    /// normal, less where there is little text]
+    #[arg(long, value_name = "N", conflicts_with = "no_gradients")]
+    pub(super) tuning_steps: Option<u64>,
+
     /// Seed of all random numbers; equal seeds give equal files on any number of threads
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) seed: u64,
@@ -310,6 +316,7 @@ impl Flags {
             threads,
             force: self.force,
             verify: !self.no_verify,
+            tuning: self.tuning_steps,
         })
     }
 

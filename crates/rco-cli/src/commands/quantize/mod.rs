@@ -147,7 +147,7 @@ fn take(
         }
     };
     Ok(Done::Planned(if step.writes_files() {
-        job.build(&prepared, &plans, reporter)?
+        job.build(&prepared, &plans, dir, reporter)?
     } else {
         job.outcome(&prepared, &plans)?
     }))
@@ -197,6 +197,9 @@ fn describe(job: &Job) -> Result<Description, CliError> {
     });
     if let Some(part) = settings.split {
         kept["split"] = json!(part);
+    }
+    if settings.measured_in == MeasuredIn::Engine {
+        kept["tuning_steps"] = json!(settings.tuning_steps());
     }
     if settings.drop_experts {
         kept["drop_experts"] = json!(true);

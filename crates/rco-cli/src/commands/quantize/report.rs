@@ -2,6 +2,7 @@
 
 use rco_core::search::{Candidate, SearchOutcome};
 use rco_formats::inspect::role;
+use rco_quant::TuningOutcome;
 use rco_quant::job::{FileOutcome, JobOutcome, JobSettings, OptionsFile, Outlook, Prepared};
 use serde::Serialize;
 
@@ -120,6 +121,9 @@ pub(super) fn outcome(out: &mut Out, outcome: &JobOutcome, plan: bool) -> Result
             out.field("held-out KL", format!("{:.6} nats a token", search.loss_heldout))?;
             out.field("found by", format!("{}, {}", search.method, search.origin))?;
         }
+        if let Some(tuning) = &file.tuning {
+            out.field("scales", tuned(tuning))?;
+        }
         if let Some(checked) = &file.verified {
             let runtime = &checked.runtime;
             let kl = runtime.kl_mean;
@@ -169,6 +173,17 @@ pub(super) fn outcome(out: &mut Out, outcome: &JobOutcome, plan: bool) -> Result
         out.line(table)?;
     }
     Ok(())
+}
+
+/// What tuning has done.
+pub(super) fn tuned(tuning: &TuningOutcome) -> String {
+    let TuningOutcome { steps, before, after, taken, .. } = tuning;
+    let steps = count(*steps, "step");
+    if *taken {
+        format!("tuned in {steps}: held-out KL {before:.6} before, {after:.6} now")
+    } else {
+        format!("as rounding chose them: after {steps} held-out KL was {after:.6}, not {before:.6}")
+    }
 }
 
 /// The numbers of experts that were tried, and those that remain.

@@ -57,12 +57,6 @@ pub(crate) struct FolderFlags {
     #[arg(long)]
     nearest: bool,
 
-    /// Steps in which the scales of the plan are fitted to the loss of the whole model, a gradient
-    /// each; it adds no byte. 0 keeps the scales that rounding chose [default: by effort, 192 at
-    /// normal]
-    #[arg(long, value_name = "N")]
-    tuning_steps: Option<u64>,
-
     /// Write files with at most so much tensor data each, and an index
     #[arg(long, value_name = "SIZE")]
     shard_size: Option<Quantity>,
@@ -86,7 +80,6 @@ impl FolderFlags {
             ("--damping", self.damping.is_some()),
             ("--act-order", self.act_order),
             ("--nearest", self.nearest),
-            ("--tuning-steps", self.tuning_steps.is_some()),
             ("--shard-size", self.shard_size.is_some()),
         ];
         flags.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
@@ -165,7 +158,7 @@ impl Flags {
             nearest: folder.nearest,
             options: self.options.clone(),
             runtime: folder.runtime.unwrap_or_default(),
-            tuning: folder.tuning_steps,
+            tuning: self.tuning_steps,
             format: folder.format.unwrap_or_default(),
             shard: folder.shard_size.as_ref().map(|q| q.value.max(1)),
             effort: self.effort,

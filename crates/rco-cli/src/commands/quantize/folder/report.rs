@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use rco_core::search::Candidate;
-use rco_quant::packed::{
-    FolderOutcome, Output, PackOutcome, PackOutlook, PackSettings, RulePrice, TuningOutcome,
-};
+use rco_quant::packed::{FolderOutcome, Output, PackOutcome, PackOutlook, PackSettings, RulePrice};
 
+use super::super::report::tuned;
 use crate::error::CliError;
 use crate::number::{amount, count, duration, percent};
 use crate::output::Out;
@@ -76,17 +75,6 @@ fn priced(price: &RulePrice) -> String {
         format!("{ratio:.1} times the estimated loss")
     };
     format!("{much} ({without:.6} to {with:.6})")
-}
-
-/// What tuning has done.
-fn tuned(tuning: &TuningOutcome) -> String {
-    let TuningOutcome { steps, before, after, taken, .. } = tuning;
-    let steps = count(*steps, "step");
-    if *taken {
-        format!("tuned in {steps}: held-out KL {before:.6} before, {after:.6} now")
-    } else {
-        format!("as rounding chose them: after {steps} held-out KL was {after:.6}, not {before:.6}")
-    }
 }
 
 /// What was made.

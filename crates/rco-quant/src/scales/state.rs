@@ -1,14 +1,14 @@
 //! A tuning on disk: one file that is replaced as a whole, so that a tuning that was killed goes
 //! on from there to the bit.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use rco_formats::atomic::WriteOptions;
-use rco_formats::safetensors::{Dtype, Safetensors, SafetensorsWriter};
+use rco_formats::safetensors::{Dtype, Safetensors, SafetensorsError, SafetensorsWriter};
 use serde::{Deserialize, Serialize};
 
-use super::super::error::PackedError;
 use super::matrix::MatrixScales;
 use crate::error::QuantError;
 
@@ -40,23 +40,23 @@ pub(super) fn save(
     path: &Path,
     progress: &mut Progress,
     matrices: &[MatrixScales],
-) -> Result<(), PackedError> {
+) -> Result<(), QuantError> {
     progress.updates = matrices.iter().map(|matrix| matrix.updates).collect();
     let json = serde_json::to_string(progress)
         .map_err(|source| QuantError::Json { path: path.to_owned(), source })?;
     let mut writer = SafetensorsWriter::new(Some(vec![(PROGRESS.to_owned(), json)]));
-    let fault = PackedError::safetensors(path);
+    let fault = |fault| SafetensorsError::new(path.display().to_string(), fault);
     for matrix in matrices {
         let values = [&matrix.factors, &matrix.first, &matrix.second];
         for (part, values) in PARTS.iter().zip(values) {
             let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-            let name = format!("{}.{part}", matrix.matrix.module());
+            let name = format!("{}.{part}", matrix.matrix.name());
             let shape = vec![values.len() as u64];
-            writer.add(name, Dtype::F32, shape, Arc::new(bytes)).map_err(&fault)?;
+            writer.add(name, Dtype::F32, shape, Arc::new(bytes)).map_err(fault)?;
         }
     }
-    writer.write(path, WriteOptions::force())?;
-    Ok(())
+    let failed = |error| QuantError::io(path, "writing")(io::Error::other(error));
+    writer.write(path, WriteOptions::force()).map(|_| ()).map_err(failed)
 }
 
 /// Goes on from the file, if it is of `origin`; `None` if there is none such.
@@ -64,7 +64,7 @@ pub(super) fn load(
     path: &Path,
     origin: &str,
     matrices: &mut [MatrixScales],
-) -> Result<Option<Progress>, PackedError> {
+) -> Result<Option<Progress>, QuantError> {
     if !path.is_file() {
         return Ok(None);
     }
@@ -77,14 +77,14 @@ pub(super) fn load(
     if progress.origin != origin {
         return Ok(None);
     }
-    let broken = |problem: String| PackedError::Options { path: PathBuf::from(path), problem };
+    let broken = |problem: String| QuantError::Changed { path: path.to_owned(), problem };
     if progress.updates.len() != matrices.len() {
         let (found, expected) = (progress.updates.len(), matrices.len());
         return Err(broken(format!("it has {found} matrices, and there are {expected}")));
     }
     for (matrix, updates) in matrices.iter_mut().zip(&progress.updates) {
         matrix.updates = *updates;
-        let module = matrix.matrix.module().to_owned();
+        let module = matrix.matrix.name();
         let values = [&mut matrix.factors, &mut matrix.first, &mut matrix.second];
         for (part, values) in PARTS.iter().zip(values) {
             let name = format!("{module}.{part}");

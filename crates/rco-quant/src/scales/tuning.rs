@@ -6,24 +6,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rco_core::Assignment;
 use rco_core::rng::{Purpose, stream};
-use rco_model::engine::Settings;
-use rco_model::weights::{Overlay, PackedMatrix};
+use rco_model::weights::Overlay;
 use rco_model::{Batch, GradientVisitor, Model, ModelError, WeightGradient, WeightKey};
 use serde::Serialize;
 
-use super::super::error::PackedError;
-use super::super::job::{PackJob, PackPrepared};
 use super::matrix::MatrixScales;
 use super::state::{self, Progress};
 use crate::error::QuantError;
 use crate::hash::sha256;
 use crate::job::Reporter;
-use crate::objective::PlanModels;
+use crate::teacher::Teacher;
 
-/// Largest relative change of a scale in a step.
+/// Largest relative change of a scale in a step, where the grid is as fine as [`RATE_BITS`] make it.
 const RATE: f64 = 3e-3;
+/// Bits of that grid. With each bit more, steps of the grid are half as large against the largest
+/// weights, and so are those of scales: all move their weights by as much of a step.
+const RATE_BITS: f64 = 2.5;
 /// Steps in which the rate rises, where there are many more.
 const WARM: u64 = 10;
 /// What is done is written again after so many times what writing takes.
@@ -44,92 +43,73 @@ pub struct TuningOutcome {
     pub taken: bool,
 }
 
-/// Matrices with tuned scales.
-#[derive(Debug, Clone)]
-pub struct TunedScales {
-    /// What was done.
-    pub outcome: TuningOutcome,
-    /// SHA-256 of the scales that are taken; `None` for those that rounding chose.
-    pub sha256: Option<String>,
-    matrices: HashMap<String, PackedMatrix>,
-    model: Model,
-}
-
-impl TunedScales {
-    /// The tuned form of a matrix, if it was tuned and that is taken.
-    pub fn matrix(&self, module: &str) -> Option<&PackedMatrix> {
-        self.matrices.get(module).filter(|_| self.outcome.taken)
-    }
-
-    /// The model with the scales that are taken.
-    pub fn model(&self) -> &Model {
-        &self.model
-    }
-
-    /// Mean KL of that model on the held-out text.
+impl TuningOutcome {
+    /// Mean KL on held-out text with the scales that are taken.
     pub fn loss(&self) -> f64 {
-        if self.outcome.taken { self.outcome.after } else { self.outcome.before }
+        if self.taken { self.after } else { self.before }
     }
 }
 
-impl PackJob {
-    /// Fits the scales of a plan to the loss, or goes on with what is in the run folder. `before` is
-    /// the plan's loss on the held-out text, if that has been measured.
-    ///
-    /// # Errors
-    /// Whatever model and disk meet.
-    pub fn tune(
-        &self,
-        order: usize,
-        prepared: &PackPrepared,
-        plan: &Assignment,
-        before: Option<f64>,
-        folder: &Path,
-        reporter: &mut dyn Reporter,
-    ) -> Result<TunedScales, PackedError> {
-        let steps = self.settings.tuning_steps();
-        let path = folder.join(format!("scales-{order}-{}.safetensors", self.budget(order)));
-        Tuning { job: self, prepared, plan, steps, before }.run(&path, reporter)
-    }
+/// A model with tuned scales.
+#[derive(Debug)]
+pub(crate) struct Tuned {
+    /// What was done.
+    pub(crate) outcome: TuningOutcome,
+    /// SHA-256 of the scales that are taken; `None` for those that rounding chose.
+    pub(crate) sha256: Option<String>,
+    /// What the scales of each matrix are multiplied with; empty if they stay.
+    pub(crate) factors: Vec<Vec<f32>>,
+    /// The model with the scales that are taken.
+    pub(crate) model: Model,
 }
 
 /// What a tuning works with.
-struct Tuning<'a> {
-    job: &'a PackJob,
-    prepared: &'a PackPrepared,
-    plan: &'a Assignment,
-    steps: u64,
-    /// Loss on the held-out text, if that is known.
-    before: Option<f64>,
+pub(crate) struct Tuning<'a> {
+    /// The original.
+    pub(crate) original: Model,
+    /// The model with the scales that rounding chose.
+    pub(crate) started: Model,
+    /// The original on the held-out text.
+    pub(crate) teacher: &'a Teacher,
+    /// Windows to learn from.
+    pub(crate) windows: &'a [Vec<u32>],
+    /// Steps, one window each.
+    pub(crate) steps: u64,
+    /// Decides the order of the windows.
+    pub(crate) seed: u64,
+    /// Loss on the held-out text before, if that is known.
+    pub(crate) before: Option<f64>,
 }
 
 impl Tuning<'_> {
-    /// Tunes the scales, or goes on with the tuning that `path` holds.
+    /// Tunes the scales, or goes on with the tuning that `path` holds. `origin` says what the
+    /// matrices are, and what all of it is computed from.
     ///
     /// # Errors
     /// Whatever model and disk meet.
-    fn run(&self, path: &Path, reporter: &mut dyn Reporter) -> Result<TunedScales, PackedError> {
-        let mut matrices = Vec::new();
-        let mut origin = format!("{} {} {} {RATE}", self.prepared.origin, self.seed(), self.steps);
-        for (linear, form) in self.job.menu.linears.iter().zip(self.job.forms(self.plan)) {
-            // Those that are not rounded have no scales.
-            if let Some(matrix) = self.prepared.database.matrix(linear, form) {
-                matrices.push(MatrixScales::new(linear.key, matrix.clone()));
-                let _ = write!(origin, " {} {form}", linear.module);
-            }
-        }
-        let origin = sha256(origin.as_bytes());
+    pub(crate) fn run(
+        &self,
+        origin: &str,
+        mut matrices: Vec<MatrixScales>,
+        path: &Path,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Tuned, QuantError> {
+        let Self { steps, seed, .. } = self;
+        let windows: Vec<u8> =
+            self.windows.iter().flatten().flat_map(|token| token.to_le_bytes()).collect();
+        let windows = sha256(&windows);
+        let origin =
+            sha256(format!("{origin} {windows} {seed} {steps} {RATE} {RATE_BITS}").as_bytes());
         let fresh = || Progress { origin: origin.clone(), ..Progress::default() };
         let mut progress = state::load(path, &origin, &mut matrices)?.unwrap_or_else(fresh);
         reporter.stage("tuning scales", Some(self.steps));
-        let started = self.prepared.models.model(self.plan)?;
         let before = match progress.before.or(self.before) {
             Some(before) => before,
-            None => self.heldout(&started)?,
+            None => self.heldout(&self.started)?,
         };
         progress.before = Some(before);
         self.steps(&mut progress, &mut matrices, path, reporter)?;
-        let (tuned, by_module) = self.model(&matrices)?;
+        let tuned = self.model(&matrices)?;
         let after = match progress.after {
             Some(after) => after,
             None => self.heldout(&tuned)?,
@@ -139,12 +119,14 @@ impl Tuning<'_> {
         }
         let taken = after < before;
         let scales = matrices.iter().map(|matrix| matrix.factors.len() as u64).sum();
-        Ok(TunedScales {
-            outcome: TuningOutcome { steps: progress.steps, scales, before, after, taken },
-            sha256: taken.then(|| hash(&matrices)),
-            matrices: by_module,
-            model: if taken { tuned } else { started },
-        })
+        let outcome = TuningOutcome { steps: progress.steps, scales, before, after, taken };
+        if !taken {
+            let model = self.started.clone();
+            return Ok(Tuned { outcome, sha256: None, factors: Vec::new(), model });
+        }
+        let sha256 = Some(hash(&matrices));
+        let factors = matrices.into_iter().map(|matrix| matrix.factors).collect();
+        Ok(Tuned { outcome, sha256, factors, model: tuned })
     }
 
     /// The steps that are left.
@@ -154,8 +136,7 @@ impl Tuning<'_> {
         matrices: &mut [MatrixScales],
         path: &Path,
         reporter: &mut dyn Reporter,
-    ) -> Result<(), PackedError> {
-        let original = self.prepared.models.original()?;
+    ) -> Result<(), QuantError> {
         let index: HashMap<WeightKey, usize> =
             matrices.iter().enumerate().map(|(n, matrix)| (matrix.key, n)).collect();
         let (mut saved, mut saving) = (Instant::now(), Duration::ZERO);
@@ -163,11 +144,10 @@ impl Tuning<'_> {
             let last = progress.losses.last().map(|loss| format!("KL {loss:.4}"));
             reporter.advance(progress.steps, &last.unwrap_or_default());
             let batch = self.batch(progress.steps)?;
-            let (model, _) = self.model(matrices)?;
-            let rate = self.rate(progress.steps) as f32;
+            let model = self.model(matrices)?;
+            let rate = self.rate(progress.steps);
             let mut visitor = Updates { index: &index, matrices, rate };
-            let report =
-                self.prepared.teacher.gradient_on(&original, &model, &batch, &mut visitor)?;
+            let report = self.teacher.gradient_on(&self.original, &model, &batch, &mut visitor)?;
             progress.losses.push(report.mean);
             progress.steps += 1;
             if saved.elapsed() >= saving * SAVED {
@@ -179,24 +159,13 @@ impl Tuning<'_> {
         Ok(())
     }
 
-    /// The model of the plan with the scales of `matrices`, and these by module.
-    fn model(
-        &self,
-        matrices: &[MatrixScales],
-    ) -> Result<(Model, HashMap<String, PackedMatrix>), PackedError> {
-        let mut weights = Overlay::new(Arc::clone(&self.prepared.models.source));
-        let mut by_module = HashMap::new();
+    /// The model with the scales of `matrices`.
+    fn model(&self, matrices: &[MatrixScales]) -> Result<Model, ModelError> {
+        let mut weights = Overlay::new(Arc::clone(self.started.weights()));
         for matrix in matrices {
-            let tuned = matrix.tuned()?;
-            by_module.insert(tuned.module().to_owned(), tuned.clone());
-            weights.replace(matrix.key, Arc::new(tuned));
+            weights.replace(matrix.key, matrix.tuned()?);
         }
-        let config = Arc::clone(&self.prepared.models.config);
-        Ok((Model::new(config, Arc::new(weights), Settings::default())?, by_module))
-    }
-
-    fn seed(&self) -> u64 {
-        self.job.settings.seed
+        self.started.with_weights(Arc::new(weights))
     }
 
     /// The rate of a step: up in the beginning, then down to nothing.
@@ -209,17 +178,17 @@ impl Tuning<'_> {
 
     /// The window of a step: each pass through the text takes them in another order.
     fn batch(&self, step: u64) -> Result<Batch, ModelError> {
-        let windows = &self.prepared.windows;
+        let windows = self.windows;
         let count = windows.len().max(1) as u64;
         let (pass, place) = (step / count, step % count);
-        let order = stream(self.seed(), Purpose::Tuning, pass).order(windows.len());
+        let order = stream(self.seed, Purpose::Tuning, pass).order(windows.len());
         let window = order.get(place as usize).and_then(|&n| windows.get(n..=n));
         Batch::new(window.unwrap_or_default())
     }
 
     fn heldout(&self, model: &Model) -> Result<f64, QuantError> {
-        let teacher = &self.prepared.teacher;
-        Ok(teacher.mean(model, &teacher.heldout, 0..teacher.heldout.len())?)
+        let heldout = &self.teacher.heldout;
+        Ok(self.teacher.mean(model, heldout, 0..heldout.len())?)
     }
 }
 
@@ -237,7 +206,7 @@ fn hash(matrices: &[MatrixScales]) -> String {
 struct Updates<'a> {
     index: &'a HashMap<WeightKey, usize>,
     matrices: &'a mut [MatrixScales],
-    rate: f32,
+    rate: f64,
 }
 
 impl GradientVisitor for Updates<'_> {
@@ -248,8 +217,8 @@ impl GradientVisitor for Updates<'_> {
     fn visit(&mut self, gradient: &WeightGradient<'_>) -> Result<(), ModelError> {
         if let Some(&n) = self.index.get(&gradient.key) {
             let matrix = &mut self.matrices[n];
-            let group = matrix.matrix.scheme().group();
-            matrix.update(&gradient.group_products(group)?, self.rate);
+            let fineness = (RATE_BITS - matrix.matrix.bits()).exp2();
+            matrix.visit(gradient, self.rate * fineness)?;
         }
         Ok(())
     }

@@ -152,7 +152,7 @@ mod tests {
             [vec![matrix("a", [1.0; 4]), matrix("c", [1.0; 4])], vec![matrix("a", [1.0; 4])]]
         {
             let error = load(&path, "o", &mut others).unwrap_err().to_string();
-            assert!(error.contains("scales.safetensors") && error.contains("delete it"), "{error}");
+            assert!(error.contains("scales.safetensors") && error.contains("delete "), "{error}");
         }
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 4]).unwrap();
